@@ -1,0 +1,1 @@
+"""cache: answers that were paid for once."""

@@ -1,0 +1,1 @@
+"""What every policy stands on: binding, driving, streams, lineage, fork."""

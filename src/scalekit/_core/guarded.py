@@ -1,0 +1,79 @@
+"""State under one short lock, which a finalizer may change too.
+
+The collector can close a coroutine or a generator at any allocation, also at one inside our own critical section, and in
+the same thread. Taking the lock there would deadlock. So whoever gives something back posts it and tries the lock; if
+it is taken, its holder finds the post when it leaves. Nothing here ever blocks in a finalizer, and nothing is lost.
+
+    with self._lock:
+        decision = ...          # decide under the lock
+    self.settle()              # what was posted meanwhile
+    act(decision)               # act outside it
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from weakref import WeakSet
+
+Action = Callable[[], object]
+
+_all: WeakSet[Guarded] = WeakSet()
+_held: list[Guarded] = []
+
+
+class Guarded:
+    """The base of what is shared between threads: `_lock`, `_post`, `settle`, and a way through `fork`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._posted: deque[Callable[[], Action | None]] = deque()
+        _all.add(self)
+
+    def _post(self, decide: Callable[[], Action | None]) -> None:
+        """Run `decide` under the lock, here or by its holder; it returns what is to be done outside, if anything."""
+        self._posted.append(decide)
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what was posted while the lock was taken."""
+        while self._posted and self._lock.acquire(blocking=False):
+            actions: list[Action] = []
+            try:
+                while self._posted:
+                    action = self._posted.popleft()()
+                    if action is not None:
+                        actions.append(action)
+            finally:
+                self._lock.release()
+            for action in actions:
+                action()
+
+    def _after_fork(self) -> None:
+        """In a forked child: forget what other threads held, for they are not here."""
+
+
+def _before_fork() -> None:
+    _held.extend(_all)
+    for guarded in _held:
+        guarded._lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _held:
+        guarded = _held.pop()
+        guarded._lock = threading.Lock()
+        guarded._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -1,0 +1,1 @@
+"""limit: how many calls run at once."""

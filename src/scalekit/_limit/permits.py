@@ -1,0 +1,271 @@
+"""One pool of permits for threads and any number of event loops: first come, first served, and lent to children.
+
+Free permits are the items of a deque, so that an uncontended permit is one atomic `pop()` without a lock. Whoever finds
+none queues up, under the lock, and is woken with the permit already its own: nobody polls, and nobody is overtaken.
+
+A parent that holds a permit and waits for its children, each of which needs one, is a deadlock in a plain semaphore. Here,
+when none is free, the permit of a waiting ancestor (found in the lineage, see _core/lineage.py) is lent to one child at a
+time. The loan may outlive the parent: then the child gives the permit back. So at most `concurrency` calls work at once, as
+long as a parent only waits while its child runs.
+
+Leaving without the lock and lending under it meet in two flags. The leaver writes `ended` and then reads `lent`; the lender
+writes `lent` and then reads `ended`. Whatever the interleaving, one of them sees the other, and the permit has one owner.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import get_ident
+from typing import NamedTuple
+
+from scalekit._core.guarded import Action, Guarded
+from scalekit._core.lineage import Frame, ancestors
+from scalekit._runtime.base import Waiter
+
+
+class Slot:
+    """One unit of a pool; `permit` is who has it, None while it is free."""
+
+    __slots__ = ("permit", "pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.permit: Permit | None = None
+
+
+class Permit(Frame):
+    """The right of one call to run. `lender` is the ancestor it is borrowed from, if it is."""
+
+    __slots__ = ("asking", "ended", "home", "lender", "lent", "outer", "slot", "who")
+
+    def __init__(self, outer: Frame | None, slot: Slot, who: str, home: int, lender: Permit | None = None) -> None:
+        self.outer = outer
+        self.slot = slot
+        self.who = who
+        self.home = home
+        self.lender = lender
+        self.lent = False
+        self.ended = False
+        self.asking: deque[Ticket] | None = None
+
+
+class Ticket:
+    """One caller in the queue; `permit` is what it was given."""
+
+    __slots__ = ("home", "outer", "permit", "pool", "waiter", "who")
+
+    def __init__(self, pool: Pool, outer: Frame | None, who: str, waiter: Waiter | None) -> None:
+        self.pool = pool
+        self.outer = outer
+        self.who = who
+        self.home = get_ident()
+        self.waiter = waiter
+        self.permit: Permit | None = None
+
+
+class Refusal(NamedTuple):
+    """No place in the queue: `depth` callers wait already."""
+
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """A snapshot: `in_flight` of `concurrency` permits are held, by these functions, and `waiting` callers queue."""
+
+    concurrency: int
+    in_flight: int
+    waiting: int
+    holders: dict[str, int]
+
+
+class Pool(Guarded):
+    """The permits of one limit."""
+
+    def __init__(self, concurrency: int) -> None:
+        super().__init__()
+        self.concurrency = concurrency
+        self.slots = [Slot(self) for _ in range(concurrency)]
+        self.free = deque(self.slots)
+        self.queue: OrderedDict[Ticket, None] = OrderedDict()
+        self._retiring = 0
+
+    def leave(self, permit: Permit) -> None:
+        """Give a permit back. Takes no lock that it might wait for, so a finalizer may call it.
+
+        (The policy has the way in and out of an uncontended permit written out: a method call each would be a fifth of it.)
+        """
+        permit.ended = True
+        if permit.lent or permit.lender is not None:
+            self._post(lambda: None if permit.lent else self._release(permit))
+            return
+        slot = permit.slot
+        slot.permit = None
+        self.free.append(slot)
+        if self.queue:
+            self.settle()
+
+    def line_up(self, outer: Frame | None, who: str, waiter: Waiter, max_queue: int) -> Ticket | Refusal:
+        """A place in the queue; the ticket may hold its permit already."""
+        ticket = Ticket(self, outer, who, waiter)
+        with self._lock:
+            self.queue[ticket] = None
+            granted = self._match()
+            if ticket.permit is None and not self._borrow(ticket) and len(self.queue) - self._retiring > max_queue:
+                del self.queue[ticket]
+                return Refusal(len(self.queue) - self._retiring)
+        self.settle()
+        self._wake(granted)
+        return ticket
+
+    def give_up(self, ticket: Ticket) -> None:
+        """Leave the queue, or give back what was granted at the last moment. A finalizer may call it."""
+
+        def decide() -> Action | None:
+            self.queue.pop(ticket, None)
+            permit, ticket.permit = ticket.permit, None
+            if permit is None:
+                return None
+            permit.ended = True
+            return self._release(permit)
+
+        self._post(decide)
+
+    def offer(self, ticket: Ticket) -> None:
+        """Somebody else began to wait for what `ticket` waits for: perhaps that one can lend."""
+
+        def decide() -> Action | None:
+            if ticket in self.queue and self._borrow(ticket):
+                return lambda: self._wake([ticket])
+            return None
+
+        self._post(decide)
+
+    def resize(self, concurrency: int) -> None:
+        """Another limit from now on; permits above it leave as they come back."""
+        with self._lock:
+            more = concurrency - self.concurrency
+            self.concurrency = concurrency
+            for _ in range(more):
+                if self._retiring:
+                    ticket = next(ticket for ticket in self.queue if ticket.waiter is None)
+                    del self.queue[ticket]
+                    self._retiring -= 1
+                else:
+                    slot = Slot(self)
+                    self.slots.append(slot)
+                    self.free.append(slot)
+            for _ in range(-more):
+                ticket = Ticket(self, None, "", None)
+                self.queue[ticket] = None
+                self.queue.move_to_end(ticket, last=False)
+                self._retiring += 1
+            granted = self._match()
+        self.settle()
+        self._wake(granted)
+
+    def state(self) -> LimitState:
+        """What is held and who waits, now."""
+        with self._lock:
+            held = [slot.permit for slot in self.slots if slot.permit is not None]
+            holders = Counter(permit.who for permit in held)
+            state = LimitState(self.concurrency, len(held), len(self.queue) - self._retiring, dict(holders))
+        self.settle()
+        return state
+
+    def stuck(self, ticket: Ticket) -> bool:
+        """True when this thread, by waiting, would keep everybody from running who must leave first."""
+        here = ticket.home
+        with self._lock:
+            held = [slot.permit for slot in self.slots if slot.permit is not None]
+            ahead = []
+            for other in self.queue:
+                if other is ticket:
+                    break
+                ahead.append(other)
+        self.settle()
+        return (bool(held) and all(permit.home == here for permit in held)) or any(other.home == here for other in ahead)
+
+    def settle(self) -> None:
+        """Do what was posted, and give free slots to those who wait."""
+        super().settle()
+        while self.queue and self.free and self._lock.acquire(blocking=False):
+            try:
+                granted = self._match()
+            finally:
+                self._lock.release()
+            self._wake(granted)
+            super().settle()
+
+    def _match(self) -> list[Ticket]:
+        granted: list[Ticket] = []
+        while self.queue and self.free:
+            try:
+                slot = self.free.pop()
+            except IndexError:  # a caller that saw no queue was faster
+                break
+            ticket, _ = self.queue.popitem(last=False)
+            if ticket.waiter is None:
+                self._retiring -= 1
+                self.slots.remove(slot)
+                continue
+            ticket.permit = slot.permit = Permit(ticket.outer, slot, ticket.who, ticket.home)
+            granted.append(ticket)
+        return granted
+
+    def _borrow(self, ticket: Ticket) -> bool:
+        for frame in ancestors(ticket.outer):
+            if not isinstance(frame, Permit):
+                frame.inside = (*frame.inside, ticket)
+            elif frame.slot.pool is self and not frame.ended:
+                if self._lend(frame, ticket):
+                    return True
+                if frame.asking is None:
+                    frame.asking = deque()
+                frame.asking.append(ticket)
+        return False
+
+    def _lend(self, lender: Permit, ticket: Ticket) -> bool:
+        if lender.lent:
+            return False
+        lender.lent = True
+        if lender.ended:
+            lender.lent = False
+            return False
+        ticket.permit = Permit(ticket.outer, lender.slot, ticket.who, ticket.home, lender)
+        self.queue.pop(ticket, None)
+        return True
+
+    def _release(self, permit: Permit) -> Action | None:
+        lender = permit.lender
+        if lender is None:
+            permit.slot.permit = None
+            self.free.append(permit.slot)
+            granted = self._match()
+            return (lambda: self._wake(granted)) if granted else None
+        if lender.ended:  # and `lent` stays set, so that the lender, on its way out, leaves the slot to us
+            return self._release(lender)
+        lender.lent = False
+        while lender.asking:
+            ticket = lender.asking.popleft()
+            if ticket in self.queue and self._lend(lender, ticket):
+                return lambda: self._wake([ticket])
+        return None
+
+    def _wake(self, granted: Iterable[Ticket]) -> None:
+        for ticket in granted:
+            if ticket.waiter is not None and not ticket.waiter.wake():
+                self.give_up(ticket)  # its event loop is gone: the next one gets it
+
+    def _after_fork(self) -> None:
+        here = get_ident()
+        self._posted.clear()
+        self.queue.clear()
+        self._retiring = 0
+        for slot in self.slots:
+            if slot.permit is not None and slot.permit.home != here:
+                slot.permit = None
+        self.free.clear()
+        self.free.extend(slot for slot in self.slots if slot.permit is None)

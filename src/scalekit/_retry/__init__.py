@@ -1,0 +1,1 @@
+"""retry: another attempt, when it can help."""

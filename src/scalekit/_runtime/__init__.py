@@ -1,0 +1,1 @@
+"""The two worlds a policy runs in: blocking threads, and event loops."""

@@ -1,0 +1,1 @@
+"""How the SDKs say "slow down", "try again" and "never", read by duck type: no SDK is imported. Below all policies."""

@@ -1,0 +1,45 @@
+"""Runs `async def` tests in the colour their `colour` fixture names, and keeps framework tests for those who ask."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from colours import COLOURS, Colour
+
+from scalekit import settings
+
+
+@pytest.fixture(params=sorted(COLOURS))
+def colour(request: pytest.FixtureRequest) -> Colour:
+    """Each of the three worlds, one after the other."""
+    return COLOURS[request.param]()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def loop_colour(request: pytest.FixtureRequest) -> Colour:
+    """The two worlds in which a call can be cancelled."""
+    return COLOURS[request.param]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    colour = wanted.get("colour") or wanted.get("loop_colour")
+    assert colour is not None, "an async test takes the fixture `colour` or `loop_colour`"
+    colour.run(functools.partial(pyfuncitem.obj, **wanted))
+    return True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "frameworks" in (config.option.markexpr or ""):
+        return
+    deselected = [item for item in items if item.get_closest_marker("frameworks")]
+    if deselected:
+        items[:] = [item for item in items if item not in deselected]
+        config.hook.pytest_deselected(items=deselected)
