@@ -184,7 +184,7 @@ def _words(text: str) -> list[tuple[float, str]]:
     """ "1 hr 30min" as [(1.0, "hr"), (30.0, "min")]; [] when it is not of that form."""
     found = [(_float(_COMMA.sub("", m[1]).replace(",", ".").replace("_", "")), m[2]) for m in _WORD.finditer(text)]
     whole = "".join(m[0] for m in _WORD.finditer(text)) == text
-    return found if found and whole and all(math.isfinite(number) for number, _ in found) else []
+    return found if found and whole and all(0.01 <= number < math.inf for number, _ in found) else []
 
 
 def _meant_duration(value: Any) -> str | None:
@@ -209,11 +209,11 @@ def _meant_rate(value: Any) -> str | None:
         return None
     how_many, _, each = re.sub(r"\s+per\s+", "/", value.strip(), flags=re.IGNORECASE).partition("/")
     match _words(how_many):
-        case [(number, word)] if word.lower() in {"", "k", "m", "requests", "tokens", "calls"}:
+        case [(number, word)] if number >= 1 and word.lower() in {"", "k", "m", "requests", "tokens", "calls"}:
             thousands = {"k": "k", "m": "M"}.get(word.lower(), "")
             unit = _MEANT_SECONDS.get(each.strip().lower())
             return f"{_plain(number)}{thousands}/{unit}" if unit else None
-        case [(number, word)] if word.lower() in _PER and not each:
+        case [(number, word)] if number >= 1 and word.lower() in _PER and not each:
             return f"{_plain(number)}/{_PER[word.lower()]}"
         case _:
             return None
@@ -226,7 +226,7 @@ def _meant_size(value: Any) -> str | None:
         case [(number, word)]:
             letter = word[:1].lower()
             if word.lower() in {"", "b", "byte", "bytes"}:
-                return f"{_plain(number)}B"
+                return f"{_plain(number)}B" if number >= 1 else None
             if word.lower() in {f"{letter}ib", f"{letter}i"}:
                 return f"{_plain(number)}{letter.upper()}iB" if letter in "kmgt" else None
             if word.lower() in {letter, f"{letter}b"} and letter in "kmgt":

@@ -90,13 +90,13 @@ _file: tuple[str, dict[str, tuple[Any, str]]] | None = None
 def lookup(name: str, argument: Any = None) -> Any:
     """The value of the setting `name` in its final form (seconds, bytes, int, bool, str).
 
-    `argument` is what the code was given, checked where it was given, and wins; None means that nothing was given.
+    `argument` is what the code was given, and wins; None means that nothing was given.
 
-    >>> lookup("retry_attempts"), lookup("retry_attempts", 5), lookup("limit_queue_timeout")
-    (3, 5, 300.0)
+    >>> lookup("retry_attempts"), lookup("retry_attempts", 5), lookup("limit_queue_timeout", "30s")
+    (3, 5, 30.0)
     """
     if argument is not None:
-        return argument
+        return KNOWN[name].parse(argument, name)
     try:
         return _resolved[name]
     except KeyError:

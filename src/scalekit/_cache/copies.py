@@ -15,6 +15,7 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import PurePath
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
 from uuid import UUID
 

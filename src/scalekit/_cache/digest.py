@@ -1,9 +1,9 @@
 """A tree as one short text that is the same in every process, on every platform and Python: the name of a stored entry.
 
-Each node is written with its kind and its length, so that no two trees have the same bytes: nothing is joined, nothing is
-escaped. Classes and functions are written by name, members of a frozenset in the order of their bytes. SHA-256 because
-every build of CPython has it, FIPS ones included, and processors have instructions for it; 160 bits of it, since
-whoever shares a cache with strangers should not be able to search for two questions with one key.
+Each node is written with its kind and its length, so that no two trees have the same bytes: nothing is joined, nothing
+is escaped. Classes and functions are written by name, members of a frozenset in the order of their bytes. SHA-256
+because every build of CPython has it, FIPS ones included, and processors have instructions for it; 160 bits of it,
+since whoever shares a cache with strangers should not be able to search for two questions with one key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, cast
 
-from scalekit._cache.key import Tree
+from scalekit._cache.key import Tree, kind_of
 from scalekit._cache.names import qualified
 from scalekit._cache.receiver import Identity
 from scalekit.errors import UnkeyableArgument
@@ -49,7 +49,7 @@ def encoded(tree: Tree) -> bytes:
 
 
 def _write(node: Any, parts: list[bytes]) -> None:
-    kind: type[Any] = type(node)
+    kind = kind_of(node)
     if kind is str:
         data = node.encode("utf-8", "surrogatepass")
         parts += (b"s%d:" % len(data), data)
@@ -74,9 +74,9 @@ def _write(node: Any, parts: list[bytes]) -> None:
         parts += sorted([encoded(child) for child in node])
     elif kind is Identity:
         raise UnkeyableArgument(
-            f"An object of type {node.named} is keyed by identity, which means nothing to another process: only the memory "
-            f"tier can keep this answer. Give its class a `__scalekit_key__`, make it a frozen dataclass, or leave it out "
-            f"with ignore=."
+            f"An object of type {node.named} is keyed by identity, which means nothing to another process: only the "
+            f"memory tier can keep this answer. Give its class a `__scalekit_key__`, make it a frozen dataclass, or "
+            f"leave it out with ignore=."
         )
     else:
         assert isinstance(node, FunctionType | BuiltinFunctionType) or hasattr(node, "__qualname__")

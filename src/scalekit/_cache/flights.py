@@ -57,7 +57,7 @@ class Flight(Frame):
         self.deadline = deadline
         self.state = State.FLYING
         self.value: Any = None
-        self.share: Callable[[], Any] | None = None  # makes the value of a further caller; None: the value itself
+        self.copy: Callable[[], Any] | None = None  # the value of a further caller; None: they share it
         self.error: BaseException | None = None
         self.unstorable: str | None = None
         self.seats: list[Seat] = []
@@ -94,11 +94,19 @@ class Flights(Guarded):
         self.flying: dict[Hashable, Flight] = {}
 
     def board(
-        self, key: Hashable, frame: Frame | None, home: Any, now: float, deadline: float, waiter: Callable[[], Waiter]
-    ) -> tuple[Flight, Seat | None]:
+        self,
+        key: Hashable,
+        frame: Frame | None,
+        home: Any,
+        now: float,
+        deadline: float,
+        waiter: Callable[[], Waiter],
+        known: Callable[[Hashable, float], bool],
+    ) -> tuple[Flight | None, Seat | None]:
         """A seat in the flight of `key`; `seat.first` says that this caller has to start it.
 
-        None in its place: that flight waits for this very caller, directly or through others.
+        No flight: the answer is `known` by now, for another flight landed since this caller looked. A flight and no seat:
+        that flight waits for this very caller, directly or through others.
         """
         inside = nearest(frame)
         tickets: tuple[Any, ...] = ()
@@ -108,6 +116,8 @@ class Flights(Guarded):
             if flight is not None and now >= flight.deadline:
                 self._disown(flight)
                 flight = None
+            if flight is None and known(key, now):
+                return None, None
             if first := flight is None:
                 flight = self.flying[key] = Flight(key, frame, home, deadline)
             if inside is not None:
@@ -126,32 +136,36 @@ class Flights(Guarded):
             ticket.pool.offer(ticket)
         return flight, seat
 
-    def land(
-        self,
-        flight: Flight,
-        state: State,
-        value: Any = None,
-        error: BaseException | None = None,
-        keep: Callable[[], object] | None = None,
-    ) -> None:
-        """The flight ended. `keep` stores the value, under the lock, if nothing forbade it meanwhile.
-
-        It never waits for the lock: a flight may end in a finalizer, when its event loop was closed under it.
-        """
+    def land(self, flight: Flight, state: State, error: BaseException | None = None) -> None:
+        """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its event
+        loop was closed under it."""
 
         def decide() -> Action | None:
             if flight.state is not State.FLYING:
                 return None
-            flight.state, flight.value, flight.error = state, value, error
-            owned = self.flying.get(flight.key) is flight
-            if owned:
-                if keep is not None and flight.unstorable is None:
-                    keep()
-                del self.flying[flight.key]
-            seats, flight.seats = flight.seats, []
+            flight.error = error
+            seats = self._end(flight, state)
             return lambda: wake(seats)
 
         self._post(decide)
+
+    def deliver(self, flight: Flight, value: Any, keep: Callable[[], object]) -> None:
+        """The flight brought a value. `keep` stores it, under the lock, if nothing forbade it meanwhile."""
+        seats: list[Seat] = []
+        with self._lock:
+            if flight.state is State.FLYING:
+                flight.value = value
+                if flight.unstorable is None and self.flying.get(flight.key) is flight:
+                    keep()
+                seats = self._end(flight, State.LANDED)
+        self.settle()
+        wake(seats)
+
+    def _end(self, flight: Flight, state: State) -> list[Seat]:
+        flight.state = state
+        self._disown(flight)
+        seats, flight.seats = flight.seats, []
+        return seats
 
     def leave(self, flight: Flight, seat: Seat, last_word: Waiter) -> bool:
         """This caller waits no longer. True if it was the last one of a flight in a task: then nobody can join it any

@@ -1,10 +1,10 @@
 """How an object of a class that is no plain container becomes a body: looked up once per class.
 
-In this order: `__scalekit_key__`, enums, classes, the fields of dataclasses, attrs, msgspec structs and pydantic models, then the
-known kinds below by the name of one of their base classes (so nothing is imported that the caller has not
-imported), and for a subclass of one of those its content and whatever attributes it has besides. What is left has no value
-that could be trusted to be all of it, and is refused: an object's `__dict__` says nothing of what a client, a lock or
-a C extension holds.
+In this order: `__scalekit_key__`, enums, classes, the fields of dataclasses, attrs, msgspec structs and pydantic
+models, then the known kinds below by the name of one of their base classes (so nothing is imported that the caller has
+not imported), and for a subclass of one of those its content and whatever attributes it has besides. What is left has
+no value that could be trusted to be all of it, and is refused: an object's `__dict__` says nothing of what a client, a
+lock or a C extension holds.
 
 A field that its author left out of `==` (`field(compare=False)`, attrs `eq=False`) is left out here too.
 """
@@ -12,10 +12,10 @@ A field that its author left out of `==` (`field(compare=False)`, attrs `eq=Fals
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, cast
 
-from scalekit._cache.key import BODIES, Body, Kind, Refused, Tree, attributes, blob, node, sequence, table
+from scalekit._cache.key import BODIES, Body, Kind, Refused, Tree, attributes, blob, kind_of, node, sequence, table
 
 __all__ = ["resolve"]
 
@@ -27,20 +27,22 @@ _NOTHING_GIVEN = {"NotGiven", "Omit"}  # what the SDKs of OpenAI, Anthropic and 
 
 def resolve(kind: Kind) -> Body:
     """The function that makes the body of the objects of `kind`, or that refuses them."""
-    if type(kind).__eq__ is not type.__eq__ or type(kind).__hash__ is not type.__hash__:
+    meta: Any = type(kind)
+    if meta.__eq__ is not type.__eq__ or meta.__hash__ is not type.__hash__:
         return _refusal("its metaclass redefines equality")
     if hasattr(kind, "__scalekit_key__") and not issubclass(kind, type):
         return _declared
-    names = [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__]
+    mro: tuple[Kind, ...] = cast(Any, kind).__mro__
+    names = [f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in mro]
     if "enum.Enum" in names:
         return _enum
     if issubclass(kind, type):
         return _itself
-    if kind.__name__ in _NOTHING_GIVEN and kind.__mro__ == (kind, object) and not [*_slots(kind)]:
+    if kind.__name__ in _NOTHING_GIVEN and mro == (kind, object) and not [*_slots(kind)]:
         return _sentinel
     fields = _fields(kind)
     base, content = next(
-        ((base, KNOWN[name]) for base, name in zip(kind.__mro__, names, strict=True) if name in KNOWN), (object, None)
+        ((base, KNOWN[name]) for base, name in zip(mro, names, strict=True) if name in KNOWN), (object, None)
     )
     if fields is not None:
         return fields if content is None else _both(content, fields)
@@ -109,7 +111,7 @@ def _enum(value: Any, depth: int) -> Tree:
         return (value._name_,)
 
 
-def _itself(value: Any, depth: int) -> Tree:
+def _itself(value: Hashable, depth: int) -> Tree:
     return value
 
 
@@ -123,12 +125,12 @@ def _fields(kind: Kind) -> Reader | None:
     if hasattr(kind, "__dataclass_fields__"):
         from dataclasses import fields
 
-        every = not kind.__dataclass_params__.eq
-        kept = tuple([field.name for field in fields(kind) if field.compare or every])
+        uncompared = not kind.__dataclass_params__.eq
+        kept = tuple([field.name for field in fields(kind) if field.compare or uncompared])
         return _named(kept) if "__dataclass_fields__" in vars(kind) else _grown(kept, kind.__dataclass_fields__)
     if hasattr(kind, "__attrs_attrs__"):
         kept = tuple([field.name for field in kind.__attrs_attrs__ if field.eq])
-        every = [field.name for field in kind.__attrs_attrs__]
+        every = [str(field.name) for field in kind.__attrs_attrs__]
         return _named(kept) if "__attrs_attrs__" in vars(kind) else _grown(kept, every)
     if hasattr(kind, "__struct_fields__"):
         return _named(kind.__struct_fields__)
@@ -164,7 +166,7 @@ def _grown(kept: tuple[str, ...], fields: Iterable[str]) -> Reader:
 
 def _model(value: Any, depth: int) -> Tree:
     """A pydantic model. Its `__dict__` also holds what `cached_property` computed from the fields."""
-    kind: Any = type(value)
+    kind: Any = kind_of(value)
     fields: Any = getattr(kind, "__pydantic_fields__", None) or kind.model_fields
     state: dict[str, Any] = value.__dict__
     names = tuple([name for name in fields if name in state])
@@ -200,9 +202,9 @@ def _base(read: Callable[[Any], Any], kind: Kind) -> Reader:
 
 
 def _tuple(value: Any, depth: int) -> Tree:
-    if hasattr(type(value), "n_sequence_fields"):  # time.struct_time and the like have fields beyond their items
+    if hasattr(kind_of(value), "n_sequence_fields"):  # time.struct_time and the like have fields beyond their items
         return _reduced(value, depth)
-    return sequence(tuple(tuple.__iter__(value)), depth)
+    return sequence(tuple(cast(Any, tuple).__iter__(value)), depth)
 
 
 def _timezone(value: Any, depth: int) -> Tree:
@@ -212,7 +214,7 @@ def _timezone(value: Any, depth: int) -> Tree:
 def _zone(value: Any, depth: int) -> Tree:
     if value.key is None:
         raise Refused(value, "was made without a key")
-    return value.key
+    return str(value.key)
 
 
 def _decimal(value: Any, depth: int) -> Tree:
@@ -242,8 +244,8 @@ def _function(value: Any, depth: int) -> Tree:
     for name in value.__qualname__.split("."):
         found = getattr(found, name, None)
     if found is not value:
-        raise Refused(value, f"{value.__qualname__!r} is not found in its module (only functions of a module have a name)")
-    return value
+        raise Refused(value, f"is not found as {value.__qualname__!r} in its module, so that its name says nothing")
+    return cast(Tree, value)
 
 
 def _descriptor(value: Any, depth: int) -> Tree:
@@ -278,7 +280,7 @@ def _masked(value: Any, depth: int) -> Tree:
 
 
 def _dtype(kind: Any, depth: int) -> Tree:
-    return repr(kind.descr) if kind.fields else kind.str
+    return repr(kind.descr) if kind.fields else str(kind.str)
 
 
 def _scalar(value: Any, depth: int) -> Tree:
@@ -301,7 +303,7 @@ def _series(value: Any, depth: int) -> Tree:
 
 def _index(value: Any, depth: int) -> Tree:
     names = node(tuple(value.names), depth + 1)
-    return (type(value), names, getattr(value, "freqstr", None), _column(value, depth))
+    return (kind_of(value), names, getattr(value, "freqstr", None), _column(value, depth))
 
 
 def _column(value: Any, depth: int) -> Tree:
@@ -324,10 +326,10 @@ KNOWN: dict[str, Reader] = {
     "builtins.bytearray": lambda value, depth: bytes(value),
     "builtins.complex": _parts("real", "imag"),
     "builtins.tuple": _tuple,
-    "builtins.list": _base(lambda value: [*list.__iter__(value)], list),
-    "builtins.dict": _base(lambda value: dict(dict.items(value)), dict),
-    "builtins.set": _base(lambda value: {*set.__iter__(value)}, set),
-    "builtins.frozenset": _base(lambda value: {*frozenset.__iter__(value)}, set),
+    "builtins.list": _base(lambda value: [*cast(Any, list).__iter__(value)], list),
+    "builtins.dict": _base(lambda value: dict(cast(Any, dict).items(value)), dict),
+    "builtins.set": _base(lambda value: {*cast(Any, set).__iter__(value)}, set),
+    "builtins.frozenset": _base(lambda value: {*cast(Any, frozenset).__iter__(value)}, set),
     "builtins.range": _parts("start", "stop", "step"),
     "builtins.slice": _parts("start", "stop", "step"),
     "builtins.memoryview": _memoryview,

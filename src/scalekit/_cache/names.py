@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["module_name", "qualified"]
 
@@ -39,6 +39,6 @@ def qualified(thing: Any) -> str:
     module = getattr(thing, "__module__", None) or "builtins"
     space = getattr(thing, "__globals__", None)
     if space is None and module == "__main__":  # a class that was sent by value: its methods know where it is from
-        spaces = (getattr(member, "__globals__", None) for member in vars(thing).values())
+        spaces = (getattr(member, "__globals__", None) for member in cast("dict[str, Any]", vars(thing)).values())
         space = next((found for found in spaces if found is not None), None)
     return f"{module_name(module, space)}:{thing.__qualname__}"

@@ -1,9 +1,9 @@
 """From a call to its key: one compiled binder per function, then the canonical form of what it bound.
 
-`f(1)`, `f(x=1)` and a written-out default are one call, so arguments are bound before they are keyed. `Signature.bind` takes 2
-to 4 µs; a function with the same parameters that returns them as a tuple is Python's own binding, takes 0.1, and words its
-`TypeError` exactly as the function would (it carries the function's name). Its code is kept by the text of the parameters, so
-that a closure decorated for each request is not compiled each time.
+`f(1)`, `f(x=1)` and a written-out default are one call, so arguments are bound before they are keyed. `Signature.bind`
+takes 2 to 4 µs; a function with the same parameters that returns them as a tuple is Python's own binding, takes 0.1,
+and words its `TypeError` exactly as the function would (it carries the function's name). Its code is kept by the text
+of the parameters, so that a closure decorated for each request is not compiled each time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from inspect import Parameter
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
-from scalekit._cache.key import ATOMS, BODIES, Kind, Tree, keyed
+from scalekit._cache.key import ATOMS, BODIES, Kind, Tree, canonical, keyed
 from scalekit._cache.receiver import receiver as receiver_node
 from scalekit.errors import ConfigurationError, UnkeyableArgument
 
@@ -25,15 +25,15 @@ Values = tuple[Any, ...]
 
 
 class WrongCall(TypeError):
-    """The arguments do not fit the function, in Python's words. Call the function: it says the same, or knows better."""
+    """The arguments do not fit the function, in its own words. Call it: it says the same, or knows better."""
 
 
 class Signature:
     """How calls of one function become keys.
 
     `names` are the parameters that count, `normal(*args, **kwargs)` their values in that order (or the function's own
-    `TypeError`), `tree(values)` the key of those values. `direct` says that the key is made of these values alone, so that equal
-    atoms mean an equal key; it is false for `key=`, and then `key(args, kwargs)` is the only way.
+    `TypeError`), `tree(values)` the key of those values. `direct` says that the key is made of these values alone, so
+    that equal atoms mean an equal key; it is false for `key=`, and then `key(args, kwargs)` is the only way.
     """
 
     __slots__ = ("direct", "function", "key", "names", "normal", "tree")
@@ -72,7 +72,9 @@ def key_maker(
         normal = _binder(function, parameters, ignored)
         return Signature(named, names, normal, _tree(named, names, first and every[0] not in ignored))
     if ignored:
-        raise ConfigurationError(f"{named}: key= decides alone what counts, so ignore={ignored!r} has no meaning with it.")
+        raise ConfigurationError(
+            f"{named}: key= decides alone what counts, so ignore={ignored!r} has no meaning with it."
+        )
     normal = _binder(function, parameters, ())
     if isinstance(key, str):
         from scalekit._cache.template import template
@@ -91,8 +93,7 @@ def key_maker(
         except TypeError as error:
             raise WrongCall(*error.args) from None
         answer = compute(*args, **kwargs)
-        kind: Kind = type(answer)
-        return answer if kind is str else (kind, keyed(BODIES[kind], answer, "key(...)", named))
+        return answer if type(answer) is str else canonical(answer, "key(...)", named)
 
     return Signature(named, every, normal, _no_tree, computed)
 
@@ -113,7 +114,9 @@ def _check_ignored(named: str, ignored: tuple[str, ...], parameters: list[Parame
         raise ConfigurationError(f"{named}: ignore={name!r} is none of its parameters: {', '.join(every) or '(none)'}.")
 
 
-def _binder(function: Callable[..., Any], parameters: list[Parameter], ignored: tuple[str, ...]) -> Callable[..., Values]:
+def _binder(
+    function: Callable[..., Any], parameters: list[Parameter], ignored: tuple[str, ...]
+) -> Callable[..., Values]:
     text: list[str] = []
     kept: list[str] = []
     dropped = [name for name in ignored if all(name != parameter.name for parameter in parameters)]
@@ -125,7 +128,7 @@ def _binder(function: Callable[..., Any], parameters: list[Parameter], ignored: 
             text.append("/")
         if kind is Parameter.KEYWORD_ONLY and previous not in (Parameter.KEYWORD_ONLY, Parameter.VAR_POSITIONAL):
             text.append("*")
-        stars = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}.get(kind, "")
+        stars = "*" if kind is Parameter.VAR_POSITIONAL else "**" if kind is Parameter.VAR_KEYWORD else ""
         text.append(f"{stars}{name}" if parameter.default is Parameter.empty else f"{name}=None")
         if kind is Parameter.VAR_KEYWORD:
             body = "".join([f"    {name}.pop({one!r}, None)\n" for one in dropped])
@@ -150,7 +153,9 @@ def _code(source: str) -> CodeType:
     return next(constant for constant in module.co_consts if isinstance(constant, CodeType))
 
 
-def _bound(normal: Callable[..., Values], tree: Callable[[Values], Tree]) -> Callable[[Values, Mapping[str, Any]], Tree]:
+def _bound(
+    normal: Callable[..., Values], tree: Callable[[Values], Tree]
+) -> Callable[[Values, Mapping[str, Any]], Tree]:
     def key(args: Values, kwargs: Mapping[str, Any]) -> Tree:
         try:
             values = normal(*args, **kwargs)
@@ -167,13 +172,17 @@ def _no_tree(values: Values) -> Tree:
 
 def _tree(named: str, names: tuple[str, ...], first: bool) -> Callable[[Values], Tree]:
     """The key of bound values: a lone str is its own key, else (types, *bodies)."""
-    seen: dict[tuple[Kind, ...], tuple[Kind, ...]] = {}  # one tuple of types for all entries
-    atoms = ATOMS.issuperset
+    seen: dict[tuple[Kind, ...], tuple[tuple[Kind, ...], bool]] = {}  # one tuple of types for all entries; all atoms?
 
     def tree(values: Values) -> Tree:
         kinds: tuple[Kind, ...] = tuple(map(type, values))
-        kinds = seen.get(kinds) or (seen.setdefault(kinds, kinds) if len(seen) < 64 else kinds)
-        if atoms(kinds):
+        try:
+            kinds, plain = seen[kinds]
+        except KeyError:
+            plain = ATOMS.issuperset(kinds)
+            if len(seen) < 64:
+                seen[kinds] = kinds, plain
+        if plain:
             return (kinds, *values)
         bodies: list[Tree] = []
         for kind, value, name in zip(kinds, values, names, strict=True):
@@ -184,10 +193,10 @@ def _tree(named: str, names: tuple[str, ...], first: bool) -> Callable[[Values],
         return (kinds, *bodies)
 
     def lone(values: Values) -> Tree:
-        (value,) = values
+        value: object = values[0]
         kind: Kind = type(value)
         if kind is str:
-            return value
+            return cast(str, value)
         return (kind, value if kind in ATOMS else keyed(BODIES[kind], value, names[0], named))
 
     def method(values: Values) -> Tree:
@@ -201,4 +210,3 @@ def _tree(named: str, names: tuple[str, ...], first: bool) -> Callable[[Values],
         names = names[1:]
         return method
     return lone if len(names) == 1 else tree
-

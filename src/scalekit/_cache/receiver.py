@@ -1,9 +1,9 @@
 """How `self` and `cls` enter a key: by value where they have one, else by being this very object.
 
-An object without a value is told apart by identity, in this process only. Its `id` alone would not do: after it died another
-one gets the same number, and would be answered from the dead one's entries. `Identity` therefore compares the
-objects themselves, held weakly: the entry of a dead object equals nothing any more. One that cannot be held weakly (it has
-`__slots__` without `__weakref__`) lives as long as its entries do, so that its id is not given away.
+An object without a value is told apart by identity, in this process only. Its `id` alone would not do: after it died
+another one gets the same number, and would be answered from the dead one's entries. `Identity` therefore compares the
+objects themselves, held weakly: the entry of a dead object equals nothing any more. One that cannot be held weakly (it
+has `__slots__` without `__weakref__`) lives as long as its entries do, so that its id is not given away.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import Any, cast
 from weakref import ref
 
-from scalekit._cache.key import BODIES, Kind, Refused, Tree, keyed
+from scalekit._cache.key import BODIES, Refused, Tree, keyed, kind_of
 
-__all__ = ["Identity", "receiver"]
+__all__ = ["Identity", "frozen", "receiver"]
 
 
 class Identity:
@@ -79,31 +79,32 @@ def _gone(weak: ref[Any]) -> None:
 def receiver(value: Any) -> Tree:
     """The node of `self` or `cls`.
 
-    A class by itself; by value an enum, a named tuple, a frozen dataclass or attrs class or msgspec struct, any pydantic model,
-    and what has `__scalekit_key__`; everything else, and what cannot be keyed after all (a frozen dataclass that
-    holds a client), by identity.
+    A class by itself; by value an enum, a named tuple, a frozen dataclass, attrs class or msgspec struct, any pydantic
+    model, and what has `__scalekit_key__`; everything else, and what cannot be keyed after all (a frozen dataclass
+    that holds a client), by identity.
     """
     known = _living.get(id(value))
     if known is not None and known.value is value:
         return (Identity, known)
-    kind: Kind = type(value)
+    kind = kind_of(value)
     if isinstance(value, type):
         return (kind, value)
     if hasattr(kind, "__scalekit_key__") or "__scalekit_key__" in getattr(value, "__dict__", ()):
         return (kind, keyed(BODIES[kind], value, "self"))
-    if _has_value(kind):
+    if frozen(kind) or hasattr(kind, "__pydantic_validator__"):
         with suppress(Refused, RecursionError):
             return (kind, BODIES[kind](value, 1))
     return (Identity, Identity(value))
 
 
-def _has_value(kind: Any) -> bool:
+def frozen(kind: Any) -> bool:
+    """True for classes whose objects are their value: enums, named tuples, frozen dataclasses and the like."""
     if hasattr(kind, "__pydantic_validator__"):
-        return True
+        return bool(getattr(kind, "model_config", {}).get("frozen"))
     if hasattr(kind, "__dataclass_params__"):
         return bool(kind.__dataclass_params__.frozen)
     if hasattr(kind, "__struct_config__"):
         return bool(kind.__struct_config__.frozen)
     if hasattr(kind, "__attrs_attrs__"):
-        return kind.__setattr__.__name__ == "_frozen_setattrs"
-    return hasattr(kind, "_member_map_") or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+        return bool(kind.__setattr__.__name__ == "_frozen_setattrs")
+    return hasattr(kind, "_member_map_") or (hasattr(kind, "_fields") and tuple in kind.__mro__)

@@ -1,24 +1,33 @@
 """One function's cache: its keys, its entries in the memory tier, its flights and its figures.
 
 Everything here is plain and synchronous. The policy (policy.py) tells the story of a call; the compiled wrapper (hot.py)
-answers hits before any of this runs.
+answers the simplest hits before any of this runs.
 """
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from weakref import ref
 
 from scalekit import _units, events, settings
-from scalekit._cache.copies import ATOMS, Thaw, kept
-from scalekit._cache.flights import Flight, Flights
-from scalekit._cache.stores.memory import Entry, Index, Memory, Table
-from scalekit._core.policy import Settings
+from scalekit._cache.copies import Thaw, kept
+from scalekit._cache.digest import digest
+from scalekit._cache.flights import Flights
+from scalekit._cache.identity import FunctionIdentity, identity
+from scalekit._cache.key import Tree
+from scalekit._cache.normal import Signature, WrongCall, key_maker
+from scalekit._cache.receiver import Identity
+from scalekit._cache.stores.memory import Entry, Memory, Table
+from scalekit._core.policy import Handler, Settings
 from scalekit._core.target import Target
 
 FOREVER = float("inf")
+ATOMS = frozenset({str, int, bool, float, bytes, type(None)})
+Values = tuple[Any, ...]
 
 
 class Missing:
@@ -35,7 +44,7 @@ MISSING = Missing()
 
 
 class CacheInfo(NamedTuple):
-    """What `functools.lru_cache` tells: `maxsize` is the bound in entries."""
+    """What `functools.lru_cache` tells; `maxsize` is the bound in entries."""
 
     hits: int
     misses: int
@@ -45,11 +54,10 @@ class CacheInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """Figures of one function in this process since it was decorated.
+    """Figures of one function, in this process, since it was decorated.
 
-    `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller; `errors` are runs that
-    raised, `unstored` answers that were handed out and not kept; `entries` and `nbytes` are what is in memory now, and
-    `evicted` what had to leave it for want of room.
+    `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller. `errors` are runs
+    that raised, `unstored` answers that were handed out and not kept. `entries` and `nbytes` are in memory now.
     """
 
     hits: int
@@ -57,13 +65,12 @@ class CacheStats:
     joined: int
     errors: int
     unstored: int
-    evicted: int
     entries: int
     nbytes: int
 
 
 class Counters:
-    """The running figures; a wrapper's cell holds them, and counts a hit with one addition."""
+    """The running figures. A wrapper's cell holds them, so that a hit is counted with one addition."""
 
     __slots__ = ("errors", "hits", "joined", "misses", "place", "unstored")
 
@@ -72,7 +79,7 @@ class Counters:
         self.place: tuple[Any, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self.place  # "that cell of that binding"
+        return self.place  # in the cell of a wrapper that travels: "that cell of that binding"
 
 
 class Site:
@@ -80,15 +87,136 @@ class Site:
 
     def __init__(self, target: Target, given: Settings, memory: Memory) -> None:
         self.target = target
-        self.ttl: float = FOREVER if given["ttl"] is None else _units.seconds(given["ttl"], "ttl")
+        self.ttl = FOREVER if given["ttl"] is None else _units.seconds(given["ttl"], "ttl")
         self.copy = given["copy"]
-        self.flight_timeout = given["flight_timeout"]
+        self.version = given["version"]
+        self._flight_timeout = given["flight_timeout"]
         self.memory = memory
         self.table = Table()
         self.flights = Flights()
         self.counters = Counters()
+        self.inner: Handler | None = None  # the rest of the stack, for a refresh
+        self.method = _is_method(target)
+        self.signature: Signature = key_maker(target.function, given["ignore"], given["key"], self.method)
 
     @property
-    def timeout(self) -> float:
+    def flight_timeout(self) -> float:
         """Seconds after which a flight is disowned."""
-        return settings.lookup("cache_flight_timeout", self.flight_timeout)
+        return cast(float, settings.lookup("cache_flight_timeout", self._flight_timeout))
+
+    @functools.cached_property
+    def identity(self) -> FunctionIdentity:
+        """What tells this function from others in a store; reads its source, so only when first asked."""
+        return identity(self.target.function, self.version)
+
+    def key(self, args: Values, kwargs: dict[str, Any]) -> tuple[Values, Tree]:
+        """The bound values and the key of a call; `WrongCall` if it does not fit the function."""
+        signature = self.signature
+        if signature.direct:
+            try:
+                values = signature.normal(*args, **kwargs)
+            except TypeError as error:
+                raise WrongCall(*error.args) from None
+            return values, signature.tree(values)
+        return (), signature.key(args, kwargs)
+
+    def digest(self, args: Values, kwargs: dict[str, Any]) -> str:
+        """The name of a call in a store: a digest, so that no argument's value stands in it."""
+        _, tree = self.key(args, kwargs)
+        return f"{self.identity.name}:{self.identity.digest}:{digest(tree)}"
+
+    def get(self, values: Values, tree: Tree) -> Any:
+        """The value in memory, fresh for this caller, or MISSING."""
+        entry = self.table.entries.get(tree)
+        if entry is None or time.monotonic() >= entry.expires:
+            return MISSING
+        value = entry.value
+        if entry.thaw is not None:
+            try:
+                value = entry.thaw(value)
+            except Exception:  # a copier of the user's that fails is a miss
+                self.memory.remove(self.table, entry)
+                return MISSING
+        if self.memory.touches:
+            self.memory.touch(entry)
+        entry.hits += 1
+        self.counters.hits += 1
+        if entry.alias is None and entry.thaw is None:
+            self._open_fast(values, tree, entry)
+        return value
+
+    def knows(self, tree: Tree, now: float) -> bool:
+        """True if a fresh answer is in memory."""
+        entry = self.table.entries.get(tree)
+        return entry is not None and now < entry.expires
+
+    def keep(self, values: Values, tree: Tree, stored: Any, thaw: Thaw | None) -> bool:
+        """Put a value into memory; False if it has no room there."""
+        now = time.monotonic()
+        entry = Entry(tree, stored, thaw, now + self.ttl)
+        if not self.memory.put(self.table, entry, now):
+            return False
+        if thaw is None:
+            self._open_fast(values, tree, entry)
+        return True
+
+    def _open_fast(self, values: Values, tree: Tree, entry: Entry) -> None:
+        """Let the compiled wrapper answer this entry, if its arguments are atoms that `==` does not confuse."""
+        if not self.table.fast.open or self.memory.touches:
+            return
+        alias: Any
+        if self.method:
+            one, *rest = values
+            if not (isinstance(one, type) or tree[0][0] is Identity) or not _fast_atoms(rest):  # type: ignore[index]
+                return
+            try:
+                entry.receiver = ref(one)
+            except TypeError:
+                return
+            entry.kind, alias = tuple(map(type, rest)), (id(one), *rest)
+        elif not _fast_atoms(values):
+            return
+        elif len(values) == 1:
+            entry.kind, alias = type(values[0]), values[0]
+        else:
+            entry.kind, alias = tuple(map(type, values)), values
+        entry.alias = alias
+        self.table.fast[alias] = entry
+        if self.table.entries.get(tree) is not entry:  # evicted meanwhile
+            self.table.fast.pop(alias, None)
+
+    def freeze(self, value: Any) -> tuple[Any, Thaw | None]:
+        """The form in which a value is kept."""
+        return kept(value, self.copy)
+
+    def unstored(self, reason: str) -> None:
+        """Count and tell that an answer was handed out and not kept."""
+        self.counters.unstored += 1
+        if events.subscribers:
+            events.emit(events.NotStored(self.target.name, reason))
+
+    def stats(self) -> CacheStats:
+        counters = self.counters
+        return CacheStats(
+            hits=counters.hits,
+            misses=counters.misses,
+            joined=counters.joined,
+            errors=counters.errors,
+            unstored=counters.unstored,
+            entries=len(self.table.entries),
+            nbytes=self.table.nbytes,
+        )
+
+
+def _fast_atoms(values: Iterable[Any]) -> bool:
+    """True for values that are equal exactly when they are the same, given their types: all atoms but 0.0, -0.0 and nan."""
+    return all(type(value) in ATOMS and (type(value) is not float or (value != 0 and value == value)) for value in values)
+
+
+def _is_method(target: Target) -> bool:
+    """True for a function of a class body whose first parameter is the object or the class."""
+    name = getattr(target.function, "__qualname__", "").rpartition("<locals>.")[2]
+    if "." not in name or target.signature is None:
+        return False
+    first = next(iter(target.signature.parameters), "")
+    return first in ("self", "cls", "mcs")

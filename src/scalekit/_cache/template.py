@@ -6,12 +6,12 @@ joined, so that user "1" of query "2:3" is not user "1:2" of query "3".
 
 from __future__ import annotations
 
-from _string import formatter_field_name_split  # what str.format itself uses
 from collections.abc import Callable
+from importlib import import_module
 from string import Formatter
 from typing import Any
 
-from scalekit._cache.key import BODIES, Kind, Tree, keyed
+from scalekit._cache.key import Tree, canonical
 from scalekit._cache.receiver import receiver
 from scalekit.errors import ConfigurationError, UnkeyableArgument
 
@@ -39,8 +39,7 @@ def template(text: str, function: str, names: tuple[str, ...], first: bool) -> C
                     f"{function}(): {{{field}}} of key={text!r} cannot be looked up in this call: "
                     f"{type(error).__name__}: {error}"
                 ) from error
-            kind: Kind = type(value)
-            nodes.append((kind, keyed(BODIES[kind], value, field, function)))
+            nodes.append(canonical(value, field, function))
         return tuple(nodes)
 
     return tree
@@ -49,7 +48,9 @@ def template(text: str, function: str, names: tuple[str, ...], first: bool) -> C
 def _fields(text: str, function: str, names: tuple[str, ...]) -> list[tuple[int, list[Step], str]]:
     def wrong(why: str) -> ConfigurationError:
         example = f"{{{names[0]}}}" if names else "{name}"
-        return ConfigurationError(f"{function}: key={text!r} {why}; write e.g. key='{function.split('.')[-1]}:{example}'.")
+        return ConfigurationError(
+            f"{function}: key={text!r} {why}; write e.g. key='{function.split('.')[-1]}:{example}'."
+        )
 
     fields: list[tuple[int, list[Step], str]] = []
     try:
@@ -58,10 +59,10 @@ def _fields(text: str, function: str, names: tuple[str, ...]) -> list[tuple[int,
                 continue
             if spec or conversion:
                 raise wrong(f"formats {{{field}}}: values are keyed as they are, so leave out `:` and `!`")
-            name, rest = formatter_field_name_split(field)
+            name, rest = _split(field)
             if name not in names:
                 raise wrong(f"names {field!r}, but the parameters are {', '.join(names) or '(none)'}")
-            fields.append((names.index(str(name)), [*rest], field))
+            fields.append((names.index(name), rest, field))
     except ConfigurationError:
         raise
     except ValueError as error:
@@ -69,3 +70,9 @@ def _fields(text: str, function: str, names: tuple[str, ...]) -> list[tuple[int,
     if not fields:
         raise wrong("names no argument, so that all calls would share one answer")
     return fields
+
+
+def _split(field: str) -> tuple[str, list[Step]]:
+    """ "user.tags[0]" as ("user", [(True, "tags"), (False, 0)]), by the function that `str.format` itself uses."""
+    split: Any = import_module("_string").formatter_field_name_split(field)
+    return str(split[0]), [*split[1]]

@@ -15,6 +15,7 @@ import inspect
 import uuid
 import warnings
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from scalekit import settings
@@ -34,7 +35,7 @@ class Cell(functools.partial[Any]):
     binding: Binding
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _cell, (self.binding, "handler")
+        return cell_of(self.binding, "handler")
 
 
 class Binding:
@@ -64,6 +65,9 @@ class Binding:
         for policy in reversed(policies):
             for name, control in policy.sugar(target).items():
                 setattr(wrapper, name, control)
+                if hasattr(control, "place"):
+                    self.cells[name] = control
+                    control.place = cell_of(self, name)
 
     def first(self, kind: str) -> Policy | None:
         """The outermost policy of that kind."""
@@ -80,13 +84,18 @@ def _rebound(function: Callable[..., Any], policies: tuple[Policy, ...], token: 
     return cast(Binding, arrived(token, lambda: Binding(Target(function), policies)))
 
 
+def cell_of(binding: Binding, name: str) -> tuple[Any, ...]:
+    """How something in a cell of a wrapper pickles."""
+    return _cell, (binding, name)
+
+
 def _cell(binding: Binding, name: str) -> Any:
     return binding.cells[name]
 
 
 def binding_of(function: Any) -> Binding | None:
     """The binding that `function` was made by; None for a function that only copied our attributes (functools.wraps)."""
-    binding = getattr(function, "__dict__", {}).get("__scalekit__")
+    binding = function.__dict__.get("__scalekit__") if isinstance(function, FunctionType) else None
     if isinstance(binding, Binding) and function.__code__ == binding.wrapper.__code__:
         return binding
     return None

@@ -1,8 +1,9 @@
 """How long to wait before the next attempt. Pure: randomness is an argument, and nothing here looks at a clock.
 
-Exponential backoff with *full* jitter, as in Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015):
-a wait is drawn evenly between zero and a bound that doubles with every attempt. Of the variants measured there it needs
-the fewest calls in all to get a crowd through, because it spreads the crowd over the whole bound instead of moving it.
+Exponential backoff with *full* jitter, as in Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog,
+2015): a wait is drawn evenly between zero and a bound that doubles with every attempt. Of the variants measured there
+it needs the fewest calls in all to get a crowd through, because it spreads the crowd over the whole bound instead of
+moving it.
 
 A server's Retry-After (RFC 9110 section 10.2.3) is a promise about *its* clock and is never cut short: jitter is only
 added, and in proportion, or twenty clients that were told 600 seconds come back in the same instant.
@@ -36,8 +37,8 @@ def full_jitter(attempt: int, random: Random, *, first: float = FIRST, ceiling: 
 def obeying(backoff: float, retry_after: float | None, random: Random) -> float:
     """`backoff`, or the server's `retry_after` where that is longer; then a jitter on top, never below what was asked.
 
-    The jitter is up to a quarter of the hint, and at least up to 0.1 seconds, so that a crowd which was told one time comes
-    back over a stretch of time.
+    The jitter is up to a quarter of the hint, and at least up to 0.1 seconds, so that a crowd which was told one time
+    comes back over a stretch of time.
 
     >>> obeying(0.3, 8.0, lambda: 0.5), obeying(0.3, None, lambda: 0.5), obeying(0.3, 0.0, lambda: 0.5)
     (9.0, 0.3, 0.3)

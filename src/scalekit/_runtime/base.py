@@ -47,5 +47,5 @@ class Runtime(Protocol):
         ...
 
     def home(self) -> Any:
-        """Where this caller runs: its event loop; None for a thread."""
+        """Where this caller runs: its event loop, or its thread's number."""
         ...

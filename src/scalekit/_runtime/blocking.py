@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from threading import Lock
+from threading import Lock, get_ident
 
 
 class BlockingWaiter:
@@ -33,8 +33,8 @@ class Blocking:
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def home(self) -> None:
-        return None
+    def home(self) -> int:
+        return get_ident()
 
 
 BLOCKING = Blocking()

@@ -71,7 +71,13 @@ class AsyncioTask:
     def __init__(self, body: Body, context: Context, ended: Callable[[], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(body(), context=context)
-        self._task.add_done_callback(lambda _: ended())  # a task cancelled before its first step never enters its body
+
+        def done(task: asyncio.Task[None]) -> None:
+            if not task.cancelled():
+                task.exception()  # the body told whom it concerns
+            ended()  # also for a task cancelled before its first step, which never enters its body
+
+        self._task.add_done_callback(done)
 
     def cancel(self) -> None:
         if self._loop is running_loop():
@@ -126,6 +132,8 @@ class TrioTask:
             try:
                 with self._scope:
                     await body()
+            except BaseException:  # noqa: S110  # the body told whom it concerns; a system task that raises ends the run
+                pass
             finally:
                 ended()
 

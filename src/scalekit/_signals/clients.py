@@ -1,7 +1,7 @@
 """Clients that retry by themselves, seen where they are bound to a function: stacked retries multiply.
 
 openai and anthropic try a request 2 more times unless they are told `max_retries=0`, boto3 2 or 4 more times. Under
-three attempts of ours one call may become nine requests, or fifteen; a user saw 45. A retry cannot see inside a client's
+three attempts of ours one call becomes nine requests, or fifteen; a user saw 45. A retry cannot see inside a client's
 call, but at decoration it can see the clients that the function is bound to: in its closure, its defaults, the globals
 that its body names, the object of a bound method, the arguments of a partial. A client that comes in as an argument or
 on `self` is not seen, which is why the documentation says `max_retries=0`.

@@ -76,7 +76,8 @@ class Tally:
 
     @property
     def saved(self) -> int | None:
-        if self.upstream.tokens is None or (self.tokens is None and self.answered):
+        """None while the crowd runs: what is paid for is then not yet delivered."""
+        if not self.complete or self.upstream.tokens is None or (self.tokens is None and self.answered):
             return None
         return (self.tokens or 0) - self.upstream.tokens
 

@@ -65,7 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=5,
         help=f"of each user, one by one (5; a crowd asks at most {MOST:,})",
     )
-    parser.add_argument("--slots", type=flags.positive, default=10, metavar="N", help="calls that the provider takes at once (10)")
+    parser.add_argument(
+        "--slots", type=flags.positive, default=10, metavar="N", help="calls that the provider takes at once (10)"
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of questions, latencies and failures (1)")
     parser.add_argument("--quick", action="store_true", help="faster provider, fewer questions: about 10 seconds")
     real = parser.add_argument_group("a real provider")

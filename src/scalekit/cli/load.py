@@ -48,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="module:function", help="found from the current directory, as `python -m`")
     parser.add_argument("--inputs", metavar="FILE", help="JSON lines, - for standard input (none: no arguments)")
     flags.add_users(parser, "1,10,11,100")
-    parser.add_argument("--calls", type=flags.positive, default=5, metavar="N", help="calls of each user, one by one (5)")
+    parser.add_argument(
+        "--calls", type=flags.positive, default=5, metavar="N", help="calls of each user, one by one (5)"
+    )
     flags.add_plot(parser)
 
 
@@ -93,7 +95,7 @@ def find(target: str) -> Callable[..., Any]:
     except AttributeError as error:
         raise Refused(f"{name} has no {path!r}: {error}") from error
     if not _can_be_called(found):
-        raise Refused(f"{target} is a {type(found).__name__}, not a function: name what should be called")
+        raise Refused(f"{target} is of type {type(found).__name__}, not a function: name what should be called")
     function: Callable[..., Any] = found if _is_function(found) else found.__call__
     return function
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH = 100
+_WIDE = 90
 _HEADINGS = (
     "users",
     "answered",
@@ -53,7 +54,7 @@ def present(trial: Trial, main: Callable[[], None], screen: Console) -> bool:
     except KeyboardInterrupt:
         interrupted = True
     if trial.tallies:
-        screen.print(table(trial.tallies))
+        screen.print(table(trial.tallies, narrow=screen.width < _WIDE))
         for line in failures(trial.tallies):
             screen.print(line, style="red")
     if interrupted:
@@ -68,7 +69,10 @@ def _watched(trial: Trial, screen: Console) -> Generator[None]:
         return
     from rich.live import Live
 
-    with Live(console=screen, get_renderable=lambda: table(trial.tallies), refresh_per_second=4, transient=True):
+    def now() -> Table:
+        return table(trial.tallies, narrow=screen.width < _WIDE)
+
+    with Live(console=screen, get_renderable=now, refresh_per_second=4, transient=True):
         yield
 
 
@@ -88,9 +92,9 @@ def code(lines: str, screen: Console) -> None:
     from rich.syntax import Syntax
 
     if screen.is_terminal:
-        screen.print(Syntax(lines, "python", background_color="default", padding=(0, 4)), "")
+        screen.print(Syntax(lines, "python", theme="ansi_dark", padding=(0, 0, 0, 4)), "", sep="\n")
     else:
-        screen.print(textwrap.indent(lines, "    "), "", markup=False)
+        screen.print(textwrap.indent(lines, "    "), "", sep="\n", markup=False)
 
 
 def picture(tallies: Sequence[Tally], file: Path, screen: Console) -> None:
@@ -101,13 +105,13 @@ def picture(tallies: Sequence[Tally], file: Path, screen: Console) -> None:
     screen.print(f"Drawn: {file}")
 
 
-def table(tallies: Sequence[Tally]) -> Table:
-    """A group of rows for each subject, a row for each crowd."""
+def table(tallies: Sequence[Tally], *, narrow: bool = False) -> Table:
+    """A group of rows for each subject, a row for each crowd; `narrow` fits 80 columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), pad_edge=False)
     for heading in _HEADINGS:
         drawn.add_column(heading, justify="right", no_wrap=True)
     order = dict.fromkeys(tally.subject for tally in tallies)

