@@ -63,7 +63,7 @@ def test_the_lines_that_are_shown_are_the_lines_that_run(command: Command) -> No
 @contextmanager
 def running() -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A demo whose first crowd is through, and the process id of its provider."""
-    demo = [sys.executable, "-m", "scalekit", "demo", "--quick", "--users", "1,400", "--questions", "20"]
+    demo = [sys.executable, "-m", "scalekit", "demo", "--quick", "--users", "1,400"]
     with subprocess.Popen(demo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

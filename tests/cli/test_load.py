@@ -54,6 +54,10 @@ class Agent:
 
 agent = Agent()
 
+@scalekit.cache(ttl="1m")
+def remember(text):
+    return {"text": text, "usage": {"total_tokens": 10}}
+
 def shout(text):
     return text.upper()
 '''
@@ -103,6 +107,22 @@ def test_tokens_are_shown_where_results_tell_them(command: Command) -> None:
     assert [row[-2:] for group in rows(told).values() for row in group] == [["40", "0"], ["40", "0"]]
     told = command("load", "mine:shout", "--inputs", "in.jsonl", "--users", "2")
     assert [row[-2:] for row in rows(told)["plain"]] == [["-", "-"]]
+
+
+@pytest.mark.usefixtures("module")
+def test_every_crowd_starts_cold_and_saves_what_it_shares(command: Command) -> None:
+    """Each crowd pays each question once: nothing is left over from the crowd before it."""
+    told = command("load", "mine:remember", "--inputs", "in.jsonl", "--users", "1,2", "--calls", "6")
+    assert told.stderr == ""
+    table = rows(told)
+    assert [row[:4] + row[-2:] for row in table["plain"]] == [
+        ["1", "6", "0", "6", "60", "0"],
+        ["2", "12", "0", "12", "120", "0"],
+    ]
+    assert [row[:4] + row[-2:] for row in table["decorated"]] == [
+        ["1", "6", "0", "3", "30", "30"],
+        ["2", "12", "0", "3", "30", "90"],
+    ]
 
 
 @pytest.mark.usefixtures("module")

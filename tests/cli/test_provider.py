@@ -68,7 +68,7 @@ def test_a_stream_carries_the_same_answer_piece_by_piece(provider: Provider) -> 
     assert events[-1].usage.completion_tokens == 7
 
 
-def test_a_stream_begins_before_it_ends(provider: Provider) -> None:
+def test_a_stream_begins_before_it_ends() -> None:
     """The first piece of a stream comes after a third of the call's time."""
 
     async def times(client: openai.AsyncOpenAI) -> tuple[float, float]:
@@ -81,8 +81,9 @@ def test_a_stream_begins_before_it_ends(provider: Provider) -> None:
             pass
         return first, time.perf_counter() - began
 
-    first, last = ask(provider, times)
-    assert first < last - 0.015
+    with Provider(Settings(median=0.3, sigma=0.0, failures=0.0)) as slow:
+        first, last = ask(slow, times)
+    assert first < last - 0.1
 
 
 def test_a_limited_answer_says_that_it_was_cut(provider: Provider) -> None:
@@ -119,7 +120,7 @@ def test_models_are_listed(provider: Provider) -> None:
     assert ask(provider, names) == ["demo-chat", "demo-embedding"]
 
 
-def test_the_call_that_finds_no_slot_is_told_when_to_come_back(provider: Provider) -> None:
+def test_the_call_that_finds_no_slot_is_told_when_to_come_back() -> None:
     """One call more than there are slots gets a 429 with `retry-after-ms`, and a call after that time is answered."""
 
     async def crowd(client: openai.AsyncOpenAI) -> tuple[list[Any], Any]:
@@ -128,13 +129,14 @@ def test_the_call_that_finds_no_slot_is_told_when_to_come_back(provider: Provide
         await asyncio.sleep(int(refusals[0].response.headers["retry-after-ms"]) / 1000)
         return results, await complete(client)
 
-    results, later = ask(provider, crowd)
+    with Provider(Settings(slots=4, median=0.4, sigma=0.0, failures=0.0)) as slow:
+        results, later = ask(slow, crowd)
+        stats = slow.stats()
     (refusal,) = (result for result in results if isinstance(result, openai.RateLimitError))
-    assert 1 <= int(refusal.response.headers["retry-after-ms"]) <= 50
+    assert 1 <= int(refusal.response.headers["retry-after-ms"]) <= 400
     assert refusal.response.headers["retry-after"] == "1"
     assert (refusal.code, refusal.type) == ("rate_limit_exceeded", "requests")
     assert later.choices[0].message.content == "Cats sleep most of the day."
-    stats = provider.stats()
     assert (stats["calls"], stats["accepted"], stats["rejected"], stats["peak_in_flight"]) == (6, 5, 1, 4)
     assert stats["in_flight"] == 0
 
@@ -214,8 +216,12 @@ def test_a_client_that_leaves_frees_its_slot(stream: bool) -> None:
             await anext(aiter(events))
             await events.close()
         else:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(complete(client), 0.1)
+            call = asyncio.ensure_future(complete(client))
+            while not slow.stats()["in_flight"]:  # noqa: ASYNC110 - the state is in another process
+                await asyncio.sleep(0.02)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
 
     with Provider(Settings(slots=1, median=0.9 if stream else 60.0, sigma=0.0, failures=0.0)) as slow:
         ask(slow, leave)

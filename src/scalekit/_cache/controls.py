@@ -83,8 +83,7 @@ class CacheControls:
     def cache_clear(self) -> None:
         """As `functools.lru_cache` has it: forget the answers in this process's memory, and the figures."""
         self._clear()
-        counters = self._site.counters
-        counters.hits = counters.misses = counters.joined = counters.errors = counters.unstored = 0
+        self._site.hot.reset()
 
     def cache_parameters(self) -> dict[str, Any]:
         """As `functools.lru_cache` has it."""

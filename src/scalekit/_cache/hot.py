@@ -1,9 +1,9 @@
 """The hot path: a hit in memory is answered by a wrapper compiled for the function's own signature, before any coroutine.
 
-One look-up in a dict of the bare arguments, one check that their types are those the answer was stored under (`1 == True`), one
-look at the clock if the answer can expire, two additions. The dict holds only entries whose arguments are atoms and whose
+One look-up for each bare argument, one check that its type is the one the answer was stored under (`1 == True`), one look
+at the clock if the answer can expire, two additions. The index holds only entries whose arguments are atoms and whose
 value cannot be changed; everything else, and every doubt, goes the slow way. As attrs and dataclasses do, the source is
-given to `linecache`, so that tracebacks and debuggers show it. Measured: 2.0 to 2.6 times `functools.lru_cache`.
+given to `linecache`, so that tracebacks and debuggers show it. The cost: benchmarks/overhead.py.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from scalekit._cache.site import FOREVER, Site
+from scalekit._cache.site import FOREVER, LEVELS, Site
 from scalekit._core.bind import Binding, cell_of
 from scalekit._core.drive import drive
 
 SOURCE = """\
-def make(_fast, _counters, _slow, _drive, _now, _defaults):
+def make(_hot, _slow, _drive, _now, _defaults):
     {color}def {name}({parameters}):
         try:
-            _entry = _fast[{key}]
+            _entry = _hot.fast{path}
+            {unpack}
             if {same}:
                 _entry.hits += 1
-                _counters.hits += 1
+                _hot.hits += 1
                 return _entry.value
         except Exception:
             pass
         return {slow}({forward})
     return {name}
 """
-RESERVED = {"_fast", "_counters", "_slow", "_drive", "_now", "_defaults", "_entry"}
+RESERVED = {"_hot", "_slow", "_drive", "_now", "_defaults", "_entry", "type", "id", "Exception"}
 
 
 def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
@@ -42,15 +43,11 @@ def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
     source = _source(site)
     if source is None:
         return None
-    fast, counters = site.table.fast, site.counters
-    fast.open = True
-    binding.cells["fast"], binding.cells["counters"] = fast, counters
-    fast.place = counters.place = ()
-    fast.place, counters.place = cell_of(binding, "fast"), cell_of(binding, "counters")
+    hot = binding.cells["hot"] = site.hot
+    hot.place = cell_of(binding, "hot")
+    hot.open = True
     defaults = {name: parameter.default for name, parameter in _parameters(site).items()}
-    wrapper: Callable[..., Any] = _make(source)(
-        fast, counters, binding.cells["handler"], drive, time.monotonic, defaults
-    )
+    wrapper: Callable[..., Any] = _make(source)(hot, binding.cells["handler"], drive, time.monotonic, defaults)
     return wrapper
 
 
@@ -61,8 +58,8 @@ def _parameters(site: Site) -> dict[str, Parameter]:
 def _source(site: Site) -> str | None:
     parameters = _parameters(site)
     names = site.signature.names
-    kinds = {parameter.kind for parameter in parameters.values()}
-    if not site.signature.direct or not names or kinds & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
+    forms = {parameter.kind for parameter in parameters.values()}
+    if not site.signature.direct or forms & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
         return None
     if site.memory.touches or RESERVED & parameters.keys():
         return None
@@ -81,17 +78,19 @@ def _source(site: Site) -> str | None:
         written.append("/")
     keyed = list(names)
     checks: list[str] = []
-    key = keyed[0]
+    path = unpack = ""
     if site.method:
+        path = f"[id({keyed[0]})]"
         checks.append(f"_entry.receiver() is {keyed[0]}")
-        key = f"(id({keyed[0]}), {', '.join(keyed[1:])})"
         del keyed[0]
-    elif len(keyed) > 1:
-        key = f"({', '.join(keyed)})"
-    if len(keyed) == 1 and not site.method:
-        checks.append(f"type({keyed[0]}) is _entry.kind")
-    elif keyed:
-        checks.append(f"({', '.join(f'type({name})' for name in keyed)},) == _entry.kind")
+    if len(keyed) > LEVELS or not names:
+        path += f"[({', '.join(keyed)})]"
+        checks.append(f"({''.join(f'type({name}), ' for name in keyed)}) == _entry.kind")
+    else:
+        path += "".join(f"[{name}]" for name in keyed)
+        kinds = ["_entry.kind"] if len(keyed) == 1 else [f"_kind_{name}" for name in keyed]
+        unpack = f"{', '.join(kinds)} = _entry.kind" if len(keyed) > 1 else ""
+        checks += [f"type({name}) is {kind}" for name, kind in zip(keyed, kinds, strict=True)]
     if site.ttl != FOREVER:
         checks.append("_now() < _entry.expires")
     name = getattr(site.target.function, "__name__", "")
@@ -100,7 +99,8 @@ def _source(site: Site) -> str | None:
         color="async " if is_async else "",
         name=name if name.isidentifier() and not keyword.iskeyword(name) and name not in RESERVED else "call",
         parameters=", ".join(written),
-        key=key,
+        path=path,
+        unpack=unpack or "pass",
         same=" and ".join(checks) or "True",
         slow="await _slow" if is_async else "_drive(_slow",
         forward=", ".join(forward) + ("" if is_async else ")"),

@@ -211,7 +211,7 @@ def _mixed(
     kinds: tuple[Kind, ...], values: tuple[Any, ...], depth: int, label: str, places: Iterable[Any]
 ) -> list[Tree]:
     if depth > DEEPEST:
-        raise _too_deep(values)
+        raise _too_deep(values[0])
     bodies: list[Tree] = []
     try:
         for kind, value in zip(kinds, values, strict=True):
@@ -346,7 +346,7 @@ def _unkeyable(refused: Refused, path: str, function: str | None) -> UnkeyableAr
     named = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     name = path.partition("[")[0].partition(".")[0]
     return UnkeyableArgument(
-        f"{f'{function}(): ' if function else ''}{place} is of type {named} and {refused.reason}, so no cache key can "
-        f"be made of it. Leave it out with ignore=({name!r},), compute the key yourself with key=..., or give its "
+        f"{f'{function}(): ' if function else ''}{place} is of type {named} and {refused.reason}: no cache key can be "
+        f"made of it. Leave it out with ignore=({name!r},), compute the key yourself with key=..., or give its "
         f"class a `__scalekit_key__` (an attribute or a method that returns what tells its objects apart)."
     )

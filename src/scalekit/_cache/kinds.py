@@ -116,7 +116,7 @@ def _itself(value: Hashable, depth: int) -> Tree:
 
 
 def _sentinel(value: Any, depth: int) -> Tree:
-    if getattr(value, "__dict__", None):
+    if {*getattr(value, "__dict__", ())} - {"__module__"}:
         raise Refused(value, _NO_VALUE)
     return None
 
@@ -244,7 +244,7 @@ def _function(value: Any, depth: int) -> Tree:
     for name in value.__qualname__.split("."):
         found = getattr(found, name, None)
     if found is not value:
-        raise Refused(value, f"is not found as {value.__qualname__!r} in its module, so that its name says nothing")
+        raise Refused(value, f"is not found as {value.__qualname__!r} in its module")
     return cast(Tree, value)
 
 

@@ -226,9 +226,9 @@ class Cache(Policy):
                 f"({site.target.function.__name__}.__wrapped__) inside."
             )
         if seat.first:
-            site.counters.misses += 1
+            site.hot.misses += 1
         else:
-            site.counters.joined += 1
+            site.hot.joined += 1
             if events.subscribers:
                 events.emit(events.Joined(site.target.name))
         return flight, seat
@@ -251,7 +251,7 @@ class Cache(Policy):
 
     def _computed(self, site: Site, flight: Flight, seconds: float, error: BaseException | None) -> None:
         if error is not None:
-            site.counters.errors += 1
+            site.hot.errors += 1
         if events.subscribers:
             events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 from weakref import ref
@@ -27,6 +27,8 @@ from scalekit._core.target import Target
 
 FOREVER = float("inf")
 ATOMS = frozenset({str, int, bool, float, bytes, type(None)})
+LEVELS = 4
+"""With up to so many arguments the fast index is a dict of dicts: faster than hashing a tuple of them."""
 Values = tuple[Any, ...]
 
 
@@ -69,14 +71,20 @@ class CacheStats:
     nbytes: int
 
 
-class Counters:
-    """The running figures. A wrapper's cell holds them, so that a hit is counted with one addition."""
+class Hot:
+    """What a compiled wrapper holds in its cell: the fast index, and the figures, so that a hit counts with one addition."""
 
-    __slots__ = ("errors", "hits", "joined", "misses", "place", "unstored")
+    __slots__ = ("errors", "fast", "hits", "joined", "misses", "open", "place", "unstored")
 
-    def __init__(self) -> None:
-        self.hits = self.misses = self.joined = self.errors = self.unstored = 0
+    def __init__(self, fast: dict[Any, Any]) -> None:
+        self.fast = fast
+        self.open = False
         self.place: tuple[Any, ...] = ()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin counting anew."""
+        self.hits = self.misses = self.joined = self.errors = self.unstored = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.place  # in the cell of a wrapper that travels: "that cell of that binding"
@@ -94,7 +102,7 @@ class Site:
         self.memory = memory
         self.table = Table()
         self.flights = Flights()
-        self.counters = Counters()
+        self.hot = Hot(self.table.fast)
         self.inner: Handler | None = None  # the rest of the stack, for a refresh
         self.method = _is_method(target)
         self.signature: Signature = key_maker(target.function, given["ignore"], given["key"], self.method)
@@ -140,7 +148,7 @@ class Site:
         if self.memory.touches:
             self.memory.touch(entry)
         entry.hits += 1
-        self.counters.hits += 1
+        self.hot.hits += 1
         if entry.alias is None and entry.thaw is None:
             self._open_fast(values, tree, entry)
         return value
@@ -162,28 +170,25 @@ class Site:
 
     def _open_fast(self, values: Values, tree: Tree, entry: Entry) -> None:
         """Let the compiled wrapper answer this entry, if its arguments are atoms that `==` does not confuse."""
-        if not self.table.fast.open or self.memory.touches:
+        if not self.hot.open:
             return
-        alias: Any
+        rest = values
         if self.method:
-            one, *rest = values
-            if not (isinstance(one, type) or tree[0][0] is Identity) or not _fast_atoms(rest):  # type: ignore[index]
+            one, *others = values
+            rest = tuple(others)
+            if not (isinstance(one, type) or tree[0][0] is Identity):  # type: ignore[index]
                 return
             try:
                 entry.receiver = ref(one)
             except TypeError:
                 return
-            entry.kind, alias = tuple(map(type, rest)), (id(one), *rest)
-        elif not _fast_atoms(values):
+        if not all(type(value) in ATOMS and (type(value) is not float or 0 != value == value) for value in rest):
             return
-        elif len(values) == 1:
-            entry.kind, alias = type(values[0]), values[0]
-        else:
-            entry.kind, alias = tuple(map(type, values)), values
-        entry.alias = alias
-        self.table.fast[alias] = entry
+        entry.kind = type(rest[0]) if len(rest) == 1 else tuple(map(type, rest))
+        entry.alias = path_of(values, self.method)
+        self.table.open_fast(entry)
         if self.table.entries.get(tree) is not entry:  # evicted meanwhile
-            self.table.fast.pop(alias, None)
+            self.table.close_fast(entry)
 
     def freeze(self, value: Any) -> tuple[Any, Thaw | None]:
         """The form in which a value is kept."""
@@ -191,26 +196,31 @@ class Site:
 
     def unstored(self, reason: str) -> None:
         """Count and tell that an answer was handed out and not kept."""
-        self.counters.unstored += 1
+        self.hot.unstored += 1
         if events.subscribers:
             events.emit(events.NotStored(self.target.name, reason))
 
     def stats(self) -> CacheStats:
-        counters = self.counters
+        hot = self.hot
         return CacheStats(
-            hits=counters.hits,
-            misses=counters.misses,
-            joined=counters.joined,
-            errors=counters.errors,
-            unstored=counters.unstored,
+            hits=hot.hits,
+            misses=hot.misses,
+            joined=hot.joined,
+            errors=hot.errors,
+            unstored=hot.unstored,
             entries=len(self.table.entries),
             nbytes=self.table.nbytes,
         )
 
 
-def _fast_atoms(values: Iterable[Any]) -> bool:
-    """True for values that are equal exactly when they are the same, given their types: all atoms but 0.0, -0.0 and nan."""
-    return all(type(value) in ATOMS and (type(value) is not float or (value != 0 and value == value)) for value in values)
+def path_of(values: Values, method: bool) -> Values:
+    """Where the entry of these values stands in the fast index: one key for each level."""
+    first: Values = ()
+    if method:
+        first, values = (id(values[0]),), values[1:]
+    if len(values) > LEVELS or not (first or values):
+        return (*first, values)
+    return (*first, *values)
 
 
 def _is_method(target: Target) -> bool:

@@ -24,6 +24,7 @@ __all__ = ["bytecode", "bytecode_globals", "globals_read", "located", "said"]
 Node = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _NODES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _SILENT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+_FAR = 1 << 24
 _DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since 3.13
 
 
@@ -42,13 +43,32 @@ def located(function: FunctionType) -> Node | None:
         running = [one for one in codes.get(code.co_firstlineno, ()) if bytecode(one) == wanted]
         if not running:
             continue
-        found = [one for one in nodes.get(code.co_firstlineno, ()) if getattr(one, "name", "<lambda>") == code.co_name]
-        if len(found) > 1:  # lambdas of one line
-            found = [one for one in found if _inside(code, one)]
-            found.sort(key=lambda one: (one.end_lineno or 0, one.end_col_offset or 0))  # the innermost ends first
-            found = found[:1]
-        return found[0] if found else None
+        here = nodes.get(code.co_firstlineno, ())
+        found = [one for one in here if getattr(one, "name", "<lambda>") == code.co_name]
+        if len(found) > 1:
+            found = _of_one_line(code, found, text)
+        return found[0] if len({said(one) for one in found}) == 1 else None
     return None
+
+
+def _of_one_line(code: CodeType, found: list[Node], text: str) -> list[Node]:
+    """Which lambdas of one line run as `code`: those that compile to it, and of them the one where its positions lie."""
+    wanted, compiled = bytecode(code), _told_apart(text, code.co_firstlineno)
+    same = [one for one, made in zip(found, compiled, strict=True) if made == wanted] or found
+    return [one for one in same if _inside(code, one)] or same
+
+
+@lru_cache(8)
+def _told_apart(text: str, line: int) -> list[Tree]:
+    """The bytecode of each lambda of a line. Each is given a line of its own, so that its code can be recognised."""
+    tree = ast.parse(text)
+    lambdas = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda) and node.lineno == line]
+    for place, node in enumerate(lambdas):  # the outer ones first
+        for part in ast.walk(node):
+            if hasattr(part, "lineno"):
+                part.lineno = part.end_lineno = _FAR + place  # type: ignore[attr-defined]
+    codes = {code.co_firstlineno: bytecode(code) for code in _codes(tree)}
+    return [codes[_FAR + place] for place in range(len(lambdas))]
 
 
 @lru_cache(8)
@@ -61,12 +81,18 @@ def _parsed(text: str) -> tuple[dict[int, list[Node]], dict[int, list[CodeType]]
             decorators: list[ast.expr] = getattr(node, "decorator_list", [])
             nodes.setdefault(min([one.lineno for one in (node, *decorators)]), []).append(node)
     codes: dict[int, list[CodeType]] = {}
-    waiting: list[Any] = [compile(tree, "<source>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
+    for code in _codes(tree):
+        codes.setdefault(code.co_firstlineno, []).append(code)
+    return nodes, codes
+
+
+def _codes(tree: ast.Module) -> Iterator[CodeType]:
+    """Every code object that the module compiles to."""
+    waiting: list[CodeType] = [compile(tree, "", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)]
     while waiting:
         code = waiting.pop()
-        codes.setdefault(code.co_firstlineno, []).append(code)
         waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
-    return nodes, codes
+        yield code
 
 
 def _inside(code: CodeType, node: Node) -> bool:

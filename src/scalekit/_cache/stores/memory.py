@@ -23,7 +23,7 @@ from scalekit._cache.stores.s3fifo import S3Fifo
 from scalekit._cache.stores.sizes import sizeof
 from scalekit.errors import ConfigurationError
 
-__all__ = ["Entry", "Index", "Memory", "MemoryStats", "Table"]
+__all__ = ["Entry", "Memory", "MemoryStats", "Table"]
 
 Eviction = Literal["s3fifo", "lru", "lfu", "fifo", "random"]
 
@@ -81,20 +81,6 @@ class Entry:
         self.newer: Entry | None = None
 
 
-class Index(dict[Any, Entry]):
-    """The fast index of one function, in a cell of its compiled wrapper: pickled as its `place`, without entries."""
-
-    __slots__ = ("open", "place")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = False
-        self.place: tuple[Any, ...] = (Index, ())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.place
-
-
 class Table:
     """What one function keeps. `evicted` counts the entries that left for want of room."""
 
@@ -102,10 +88,32 @@ class Table:
 
     def __init__(self) -> None:
         self.entries: dict[Hashable, Entry] = {}
-        self.fast = Index()
+        self.fast: dict[Any, Any] = {}
         self.evicted = 0
         self.nbytes = 0
         self.home: Memory | None = None
+
+    def open_fast(self, entry: Entry) -> None:
+        """Put `entry` into the fast index: a dict of dicts, one level for each part of its `alias`."""
+        level = self.fast
+        for part in entry.alias[:-1]:
+            level = level.setdefault(part, {})
+        level[entry.alias[-1]] = entry
+
+    def close_fast(self, entry: Entry) -> None:
+        """Take it out, and the levels that are empty then. Readers hold no lock, so whoever is faster wins."""
+        levels = [self.fast]
+        for part in entry.alias[:-1]:
+            below = levels[-1].get(part)
+            if below is None:
+                return
+            levels.append(below)
+        if levels[-1].get(entry.alias[-1]) is not entry:
+            return
+        for level, part in zip(reversed(levels), reversed(entry.alias), strict=True):
+            level.pop(part, None)
+            if level:
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +135,7 @@ class _Order(Protocol):
     def discard(self, entry: Entry) -> None: ...
     def replace(self, old: Entry, new: Entry) -> None: ...
     def touch(self, entry: Entry) -> None: ...
-    def victim(self, arrived: Entry, now: float, small_entries: int, small_bytes: int) -> Entry: ...
+    def victim(self, arrived: Entry, now: float, entries: float, nbytes: float) -> Entry: ...
 
 
 class _Named:
@@ -153,7 +161,7 @@ class _Named:
         if entry in self._cache:
             self._cache[entry]
 
-    def victim(self, arrived: Entry, now: float, small_entries: int, small_bytes: int) -> Entry:
+    def victim(self, arrived: Entry, now: float, entries: float, nbytes: float) -> Entry:
         entry: Entry = self._cache.popitem()[0]
         if entry is not arrived:
             return entry
@@ -219,7 +227,8 @@ class Memory:
 
     def put(self, table: Table, entry: Entry, now: float) -> bool:
         """Keep `entry` in `table` instead of what has its key there; False if it is larger than this Memory."""
-        max_entries, max_bytes = self.max_entries, self.max_bytes
+        max_entries = self._max_entries or settings.lookup("cache_max_entries")
+        max_bytes = self._max_bytes or settings.lookup("cache_max_bytes")
         entry.size = sizeof(entry.key) + sizeof(entry.value) + OVERHEAD
         dropped: list[Entry] = []
         with self._lock:
@@ -246,9 +255,8 @@ class Memory:
             self._count += 1
             self._nbytes += entry.size
             while self._count > max_entries or self._nbytes > max_bytes:
-                small_entries = max_entries // 10 if self._count > max_entries else max_entries
-                small_bytes = max_bytes // 10 if self._nbytes > max_bytes else max_bytes
-                one = self._order.victim(entry, now, small_entries, small_bytes)
+                entries = max_entries if self._count > max_entries else FOREVER
+                one = self._order.victim(entry, now, entries, max_bytes if self._nbytes > max_bytes else FOREVER)
                 dropped.append(one)
                 self._evicted += 1
                 if one.table is not None:
@@ -289,8 +297,8 @@ class Memory:
         table = entry.table
         assert table is not None
         del table.entries[entry.key]
-        if entry.alias is not None and table.fast.get(entry.alias) is entry:
-            table.fast.pop(entry.alias, None)
+        if entry.alias is not None:
+            table.close_fast(entry)
         entry.table = None
         table.nbytes -= entry.size
         self._count -= 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     tail = f"{math.ceil(rest * 1000) / 1000:g}s"
     return f"{int(minutes)}m{tail}" if minutes else tail
-
-
-FLAGS = tuple(field.name for field in fields(Settings))
