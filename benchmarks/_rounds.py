@@ -1,18 +1,19 @@
 """Interleaved rounds: how the benchmarks compare calls that take from 50 ns to 50 µs on a machine that is never quiet.
 
-A *race* is a set of contestants that do the same thing. A contestant's call is a statement, compiled into a loop of its own
-as timeit does, so that no lambda and no foreign inline cache stands between the clock and the call:
+A *race* is a set of contestants that do the same thing. A contestant's call is a statement, compiled into a loop of its
+own as timeit does, so that no lambda and no foreign inline cache stands between the clock and the call:
 
     for item in items:
         ask(question)
 
 A round runs every contestant of every race, several passes each, in a shuffled order (fixed seed), and keeps a
-contestant's best pass: what a neighbour on the machine did to the others is not its cost. Next to them runs an empty loop, which
-is subtracted from all alike (it makes every ratio above one a little larger). What is reported is the median over the rounds:
-of the times, and of the ratios *within* a round, so that a slow second of the machine slows both sides of a ratio.
+contestant's best pass: what a neighbour on the machine did to the others is not its cost. Next to them runs an empty
+loop, which is subtracted from all alike (it makes every ratio above one a little larger). What is reported is the
+median over the rounds: of the times, and of the ratios *within* a round, so that a slow second of the machine slows
+both sides of a ratio.
 
-Arguments are built outside of the loop. The garbage collector is off while the clock runs, for everybody, and runs between
-the rounds. Each race has an event loop of its own, so that one's timers are not another's burden.
+Arguments are built outside of the loop. The garbage collector is off while the clock runs, for everybody, and runs
+between the rounds. Each race has an event loop of its own, so that one's timers are not another's burden.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to make a call. `call` is written in the names of `uses`; `fresh(n)` makes n arguments, each named `item`."""
+    """One way to make a call: `call`, in the names of `uses`. `fresh(n)` makes n arguments, each of them `item`."""
 
     name: str
     call: str
@@ -89,6 +90,7 @@ class Race:
         self.title = title
         self.contestants = [Contestant(EMPTY, "pass"), *contestants]
         self.rounds: dict[str, list[float]] = {one.name: [] for one in self.contestants}
+        self.names = [one.name for one in contestants]
         self._loops = {one.name: one.loop() for one in self.contestants}
         self._counts: dict[str, int] = {}
 
@@ -109,9 +111,9 @@ class Race:
     async def warm_up(self) -> None:
         """Let every cache fill and every inline cache settle, and find how many calls make a pass."""
         for one in self.contestants:
-            count, seconds = 1, 0.0
+            count = 1
             while True:
-                seconds = await self._run(one, count)
+                seconds = min([await self._run(one, count) for _ in range(3)])  # the first one may import things
                 if seconds >= PASS_SECONDS / 2:
                     break
                 count *= 2

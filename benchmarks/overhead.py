@@ -4,17 +4,18 @@
 
 Measured, in interleaved rounds (how: `_rounds.py`), each against the current release of its peers:
 
-* a memory hit: one string; three arguments; a method; async; a chat of 20 messages (a list of dicts, 18 kB). Scalekit's key is
-  typed, its entries have a TTL, its hits are counted, as always. The peers run as they come, which is without typed keys. The
-  chat is asked with the very strings that were stored, and with strings just parsed from JSON, whose hashes nobody
-  has computed and which share no memory with the stored ones. The goal is judged on the latter, the harder one.
+* a memory hit: one string; three arguments; a method; async; a chat of 20 messages (a list of dicts, 18 kB).
+  Scalekit's key is typed, its entries have a TTL, its hits are counted, as always. The peers run as they come, which is
+  without typed keys, and `lru_cache` and `async-lru` without a TTL. The chat is asked with the very strings that were
+  stored, and with strings just parsed from JSON, whose hashes nobody has computed and which share no memory with the
+  stored ones. The goal is judged on the latter, the harder one.
 * a miss of an async function that answers at once, a new key each time: what the cache adds to a bare await, for both
   sides, with room left and with every new entry driving an old one out, each with a TTL and without.
 * a permit nobody else wants, around an async function; and a retry of an async function that never fails.
-* `import scalekit` in a new process, from its start to its end, the bytecode being there. (Installed for editing or not: the
-  one line of its .pth file is read by all the processes compared here.)
-* how often the function runs when 1,000 callers ask one question at the same moment: asyncio tasks, threads, tasks of two
-  asyncio loops and trio together, plain threads and asyncio.to_thread together.
+* `import scalekit` in a new process, from its start to its end, the bytecode being there. (Installed for editing or
+  not: the one line of its .pth file is read by all the processes compared here.)
+* how often the function runs when 1,000 callers ask one question at the same moment: asyncio tasks, threads, tasks of
+  two asyncio loops and trio together, plain threads and asyncio.to_thread together.
 
 Nothing is asserted: the table says met or MISSED, and the exit status is 0.
 """
@@ -27,6 +28,7 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import os
 import random
 import subprocess
@@ -36,7 +38,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -53,7 +55,7 @@ import pyrate_limiter
 import stamina
 import tenacity
 import trio
-from _rounds import SEED, Contestant, Race, Spread, machine, run, table, teller
+from _rounds import EMPTY, SEED, Contestant, Race, Spread, machine, run, table, teller
 
 import scalekit
 
@@ -64,6 +66,12 @@ PEERS = (
     *("pyrate-limiter", "stamina", "tenacity", "trio"),
 )
 OURS = "scalekit"
+MISSES: dict[str, tuple[bool, float | None]] = {
+    "misses": (False, None),
+    "misses_ttl": (False, HOUR),
+    "misses_full": (True, None),
+    "misses_full_ttl": (True, HOUR),
+}
 QUESTION = "How does a decorator with arguments differ from one without?"
 
 
@@ -138,11 +146,13 @@ def async_hits() -> Race:
 
 def chats() -> Race:
     """A hit on a chat of 20 messages, against the digest that others make of it to have a key."""
-    words = ("the model call cache token limit agent queue retry stream prompt answer user tool plan of and to in is").split()
     choice = random.Random(SEED)
     body = json.dumps(
         [
-            {"role": ("user", "assistant")[turn % 2], "content": " ".join(choice.choices(words, k=165))[:880]}
+            {
+                "role": ("user", "assistant")[turn % 2],
+                "content": " ".join(choice.choices(QUESTION.split(), k=250))[:860],
+            }
             for turn in range(20)
         ]
     )
@@ -161,8 +171,8 @@ def chats() -> Race:
     return Race(
         f"hit, a chat of {len(body) / 1000:.0f} kB",
         [
-            Contestant(f"{OURS}, strings as stored", "f(messages)", {"f": ask, "messages": history}),
-            Contestant(f"{OURS}, strings just built", "f(item)", {"f": ask}, parsed),
+            Contestant(f"{OURS}, as stored", "f(messages)", {"f": ask, "messages": history}),
+            Contestant(f"{OURS}, just built", "f(item)", {"f": ask}, parsed),
             Contestant("json + sha256, as stored", digest.replace("item", "m"), {**digest_uses, "m": history}),
             Contestant("json + sha256, just built", digest, digest_uses, parsed),
         ],
@@ -188,7 +198,7 @@ def misses(*, full: bool, ttl: float | None) -> Race:
         functions["cachebox"] = cachebox.cached(cachebox.TTLCache(room, ttl))(answer_later)
         functions["aiocache"] = aiocache.cached(ttl=ttl)(answer_later)
         functions["cashews"] = store(ttl=ttl)(answer_later)
-    title = f"miss, async, {'full' if full else 'room left'}, {'ttl' if ttl else 'no ttl'}"
+    title = f"miss, async, {'full' if full else 'not full'}{', ttl' if ttl else ''}"
     return Race(title, [Contestant(name, "await f(item)", {"f": f}, questions) for name, f in functions.items()])
 
 
@@ -385,11 +395,11 @@ def goals(races: dict[str, Race], processes: dict[str, list[float]]) -> list[Row
         Row("hit, a method", "functools.lru_cache", method.ratio(OURS, "lru_cache"), 3.0),
     ]
     for state in ("just built", "as stored"):
-        ratio = chat.ratio(f"{OURS}, strings {state}", f"json + sha256, {state}")
+        ratio = chat.ratio(f"{OURS}, {state}", f"json + sha256, {state}")
         rows.append(Row(f"hit, chat of 18 kB, strings {state}", "json.dumps + sha256", ratio, 0.35))
-    for name, what in MISSES.items():
-        ratio = races[name].ratio(OURS, "async-lru", minus="bare await")
-        rows.append(Row(f"async miss, added, {what}", "async-lru", ratio, 1.2))
+    for key in MISSES:
+        ratio = races[key].ratio(OURS, "async-lru", minus="bare await")
+        rows.append(Row(f"what the cache adds: {races[key].title}", "async-lru", ratio, 1.2))
     ratios = [a / b for a, b in zip(processes["import scalekit"], processes["import asyncio"], strict=True)]
     return [
         *rows,
@@ -400,16 +410,83 @@ def goals(races: dict[str, Race], processes: dict[str, list[float]]) -> list[Row
     ]
 
 
-MISSES = {
-    "misses": "room left",
-    "misses_ttl": "room left, ttl",
-    "misses_full": "full",
-    "misses_full_ttl": "full, ttl",
-}
+INK, GRID, QUIET, LOUD = "#333333", "#e4e4e4", "#c3cad1", "#00798c"
+DRAWN = (("hits", "permits"), ("async_hits", "misses_full_ttl"), ("chats", "retries"))
 
 
 def draw(races: dict[str, Race], about: str, file: Path) -> None:
-    """Horizontal bars on one logarithmic axis, a block for each kind of call, ours in colour."""
+    """Horizontal bars on one logarithmic axis, a block for each kind of call, the fastest on top and ours in colour."""
+    mpl: Any = importlib.import_module("matplotlib")
+    mpl.use("Agg")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    lines = [max(len(races[key].names) for key in row) for row in DRAWN]
+    shown = [races[key] for row in DRAWN for key in row]
+    times = [race.time(name).median * 1e6 for race in shown for name in race.names]
+    style = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
+    with mpl.rc_context({**style, "svg.fonttype": "none"}):
+        figure, panels = pyplot.subplots(
+            *(len(DRAWN), len(DRAWN[0])),
+            figsize=(10.5, 0.26 * sum(lines) + 0.42 * len(lines) + 0.8),
+            height_ratios=[count + 1 for count in lines],
+            layout="constrained",
+        )
+        figure.get_layout_engine().set(wspace=0.06, hspace=0.03, w_pad=0.1, h_pad=0.06)
+        for axes, race in zip(panels.flat, shown, strict=True):
+            _block(axes, race)
+            axes.set_xlim(10 ** math.floor(math.log10(min(times))), 2.2 * max(times))
+        for axes in panels[-1]:
+            axes.tick_params(axis="x", labelbottom=True, pad=5)
+        figure.supxlabel(f"µs a call, less is better; the axis is logarithmic. {about}", fontsize=9, color=INK)
+        figure.savefig(file, dpi=160)
+        pyplot.close(figure)
+
+
+def _block(axes: Any, race: Race) -> None:
+    medians = sorted((race.time(name).median * 1e6, name) for name in race.names)
+    colours = [LOUD if name.startswith(OURS) else INK for _, name in medians]
+    bars = [LOUD if colour == LOUD else QUIET for colour in colours]
+    axes.barh(range(len(medians)), [median for median, _ in medians], height=0.74, color=bars)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axes.grid(axis="x", color=GRID, linewidth=0.9)
+    axes.set_axisbelow(True)
+    axes.set_yticks(range(len(medians)), [name for _, name in medians])
+    for place, ((median, _), label, colour) in enumerate(zip(medians, axes.get_yticklabels(), colours, strict=True)):
+        weight = "bold" if colour == LOUD else "normal"
+        label.set(color=colour, weight=weight)
+        text = f"{median:.0f}" if median >= 10 else f"{median:.1f}" if median >= 1 else f"{median:.2f}"
+        at = {"xy": (median, place), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+        at["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        axes.annotate(text, **at, color=colour, weight=weight)
+    axes.set_title(race.title, loc="left", fontsize=11, weight="bold", pad=4)
+    axes.tick_params(length=0, labelbottom=False)
+    axes.minorticks_off()
+    axes.spines[:].set_visible(False)
+
+
+def figures_of(races: dict[str, Race], rows: Sequence[Row], processes: dict[str, list[float]]) -> dict[str, Any]:
+    """Everything measured, as plain data; seconds, and a list has one item a round."""
+    return {
+        "goals": [
+            {"what": row.what, "against": row.against, **row.measured._asdict(), "at_most": row.at_most, "met": row.met}
+            for row in rows
+        ],
+        "calls": {race.title: {name: race.seconds(name) for name in race.names} for race in races.values()},
+        "empty_loops": {race.title: race.rounds[EMPTY] for race in races.values()},
+        "processes": processes,
+    }
+
+
+def peers_of(race: Race) -> list[list[str]]:
+    """A race as lines of a table: µs a call, and how many times ours."""
+    ours = next(name for name in race.names if name.startswith(OURS))
+    lines: list[list[str]] = []
+    for name in race.names:
+        median, low, high = (f"{seconds * 1e6:.3g}" for seconds in race.time(name))
+        times = f"{race.ratio(name, ours).median:.2f} ×"
+        lines.append(["" if lines else race.title, name, median, f"{low} to {high}", times])
+    return lines
 
 
 def main() -> None:
@@ -426,10 +503,7 @@ def main() -> None:
         "method": hits_of_a_method(),
         "async_hits": async_hits(),
         "chats": chats(),
-        "misses": misses(full=False, ttl=None),
-        "misses_ttl": misses(full=False, ttl=HOUR),
-        "misses_full": misses(full=True, ttl=None),
-        "misses_full_ttl": misses(full=True, ttl=HOUR),
+        **{key: misses(full=full, ttl=ttl) for key, (full, ttl) in MISSES.items()},
         "permits": permits(),
         "retries": retries(),
     }
@@ -438,13 +512,32 @@ def main() -> None:
     told("crowds")
     ran = flights()
     told("")
-    for race in races.values():
-        print(race.title)
-        for name in race.rounds:
-            print("   ", name, race.time(name).median*1e6)
-    for row in goals(races, processes):
-        print(row.cells())
-    print({k: Spread.of(v) for k, v in processes.items()}, ran, time.perf_counter() - began)
+
+    here, peers = machine(), {name: version(name) for name in PEERS}
+    rows = goals(races, processes)
+    spent = time.perf_counter() - began
+    about = f"{here['python']}, {here['cores']} cores, {here['cpu']}"
+    print(f"{about}, {here['platform']}")
+    print(f"scalekit {version('agent-scalekit')}; {', '.join(f'{name} {number}' for name, number in peers.items())}")
+    print(f"{arguments.rounds} rounds, {spent:.0f} s; medians, and the quartiles of the rounds\n")
+    head = ["call", "by", "µs", "quartiles", "× scalekit"]
+    print(table([head, *[line for race in races.values() for line in peers_of(race)]], right=(2, 4)), end="\n\n")
+    lines = [[name, *(f"{seconds * 1e3:.1f}" for seconds in Spread.of(values))] for name, values in processes.items()]
+    print(table([["whole process", "ms", "from", "to"], *lines], right=(1, 2, 3)), end="\n\n")
+    crowds = [
+        [f"one prompt, {name}", "", f"{calls} call{'s' * (calls > 1)}", "", "1 call", "met" if calls == 1 else "MISSED"]
+        for name, calls in ran.items()
+    ]
+    head = ["it must reach", "against", "measured", "quartiles", "goal", ""]
+    print(table([head, *[row.cells() for row in rows], *crowds], right=(2,)))
+
+    if arguments.json:
+        versions = {"scalekit": version("agent-scalekit"), **peers}
+        about_run = {"machine": here, "versions": versions, "rounds": arguments.rounds, "duration": spent}
+        figures = {**about_run, **figures_of(races, rows, processes), "calls_of_a_crowd": ran}
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if arguments.plot:
+        draw(races, about, arguments.plot)
 
 
 if __name__ == "__main__":

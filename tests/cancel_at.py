@@ -90,22 +90,22 @@ def _in_the_flight(run: Callable[[Scenario, int, bool], bool]) -> Callable[[Scen
 
     def aimed(scenario: Scenario, n: int, late: bool) -> bool:
         steps = 0
-        cls = eventloop.EventLoop
+        cls = eventloop.AsyncioLoop if "asyncio" in run.__name__ else eventloop.TrioLoop
         spawn = cls.spawn
 
-        def spawning(self: Any, body: Any, context: Any, ended: Any) -> Any:
+        def spawning(self: Any, body: Any, context: Any) -> Any:
             nonlocal steps
             task: Any = None
 
             async def watched() -> None:
                 nonlocal steps
-                at = At(body(), n - steps, lambda: task.cancel(), late)
+                at = At(body, n - steps, lambda: task.cancel(), late)
                 try:
                     await _await(at)
                 finally:
                     steps += at.steps
 
-            task = spawn(self, watched, context, ended)
+            task = spawn(self, watched(), context)
             return task
 
         cls.spawn = spawning  # type: ignore[method-assign]

@@ -128,7 +128,7 @@ class CacheControls:
         site = self._site
         values, tree = site.key(args, kwargs)
         stored, thaw = site.freeze(value)
-        if not site.flights.change(tree, "replaced", lambda: site.keep(values, tree, stored, thaw)):
+        if not site.flights.change(tree, "replaced", lambda: site.keep(tree, values, stored, thaw)):
             site.unstored("larger than the memory tier")
 
     def _clear(self) -> None:

@@ -36,34 +36,26 @@ class State(Enum):
     OVERDUE = "overdue"
 
 
-class Seat:
-    """One caller of a flight."""
-
-    __slots__ = ("first", "frame", "waiter")
-
-    def __init__(self, waiter: Waiter, frame: Frame | None, first: bool) -> None:
-        self.waiter = waiter
-        self.frame = frame
-        self.first = first
-
-
 class Flight(Frame):
-    """One computation that several callers may wait for."""
+    """One computation that several callers may wait for: `waiters` are those who still do."""
 
-    def __init__(self, key: Hashable, outer: Frame | None, home: Any, deadline: float) -> None:
+    state = State.FLYING
+    value: Any = None
+    error: BaseException | None = None
+    copy: Callable[[], Any] | None = None  # makes the value of a further caller; None: they share it
+    unstorable: str | None = None  # why the value is not to be kept
+    task: Any = None  # None: it flies in its first caller's thread
+    started = False
+    callers = 1
+    waits_for: tuple[Flight, ...] = ()
+
+    def __init__(self, key: Hashable, outer: Frame | None, home: Any, began: float, deadline: float, waiter: Waiter) -> None:
         self.key = key
         self.outer = outer
         self.home = home
+        self.began = began
         self.deadline = deadline
-        self.state = State.FLYING
-        self.value: Any = None
-        self.copy: Callable[[], Any] | None = None  # the value of a further caller; None: they share it
-        self.error: BaseException | None = None
-        self.unstorable: str | None = None
-        self.seats: list[Seat] = []
-        self.waits_for: list[Flight] = []
-        self.callers = 0
-        self.task: Any = None
+        self.waiters = [waiter]
 
 
 def nearest(frame: Frame | None) -> Flight | None:
@@ -99,42 +91,46 @@ class Flights(Guarded):
         frame: Frame | None,
         home: Any,
         now: float,
-        deadline: float,
-        waiter: Callable[[], Waiter],
+        timeout: float,
+        waiter: Waiter,
         known: Callable[[Hashable, float], bool],
-    ) -> tuple[Flight | None, Seat | None]:
-        """A seat in the flight of `key`; `seat.first` says that this caller has to start it.
+    ) -> tuple[Flight | None, bool]:
+        """The flight of `key`, and whether this caller has to start it.
 
-        No flight: the answer is `known` by now, for another flight landed since this caller looked. A flight and no seat:
-        that flight waits for this very caller, directly or through others.
+        None and True: nothing flies and the answer is `known` by now, for another flight landed since this caller looked.
+        None and False: what flies waits for this very caller, directly or through others.
         """
-        inside = nearest(frame)
-        tickets: tuple[Any, ...] = ()
-        seat: Seat | None = None
         with self._lock:
             flight = self.flying.get(key)
-            if flight is not None and now >= flight.deadline:
-                self._disown(flight)
-                flight = None
-            if flight is None and known(key, now):
-                return None, None
-            if first := flight is None:
-                flight = self.flying[key] = Flight(key, frame, home, deadline)
-            if inside is not None:
-                inside.waits_for.append(flight)
-            if inside is None or first or not leads_to(flight, inside):
-                seat = Seat(waiter(), frame, first)
-                flight.seats.append(seat)
-                flight.callers += 1
-                if not first and frame is not None:
-                    flight.joined = (*flight.joined, frame)
-                    tickets = flight.inside
-            elif inside is not None:
-                inside.waits_for.remove(flight)
-        self.settle()
-        for ticket in tickets:  # what this flight queues for, this caller may be able to lend
+            if flight is not None and now < flight.deadline:
+                joined = self._join(flight, frame, waiter)
+            elif known(key, now):
+                return None, True
+            else:
+                flight = self.flying[key] = Flight(key, frame, home, now, now + timeout, waiter)
+                if frame is not None and (inside := nearest(frame)) is not None:
+                    inside.waits_for = (*inside.waits_for, flight)
+                return flight, True
+        if self._posted:
+            self.settle()
+        if not joined:
+            return None, False
+        for ticket in flight.inside if frame is not None else ():  # what it queues for, this caller may be able to lend
             ticket.pool.offer(ticket)
-        return flight, seat
+        return flight, False
+
+    def _join(self, flight: Flight, frame: Frame | None, waiter: Waiter) -> bool:
+        if frame is not None:
+            inside = nearest(frame)
+            if inside is not None:
+                inside.waits_for = (*inside.waits_for, flight)
+                if leads_to(flight, inside):
+                    inside.waits_for = without(inside.waits_for, flight)
+                    return False
+            flight.joined = (*flight.joined, frame)
+        flight.waiters.append(waiter)
+        flight.callers += 1
+        return True
 
     def land(self, flight: Flight, state: State, error: BaseException | None = None) -> None:
         """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its event
@@ -144,72 +140,82 @@ class Flights(Guarded):
             if flight.state is not State.FLYING:
                 return None
             flight.error = error
-            seats = self._end(flight, state)
-            return lambda: wake(seats)
+            waiters = self._end(flight, state)
+            return lambda: wake(waiters)
 
         self._post(decide)
 
-    def deliver(self, flight: Flight, value: Any, keep: Callable[[], object]) -> None:
-        """The flight brought a value. `keep` stores it, under the lock, if nothing forbade it meanwhile."""
-        seats: list[Seat] = []
+    def deliver(self, flight: Flight, value: Any, keep: Callable[..., bool], *form: Any) -> bool:
+        """The flight brought a value. `keep(key, *form)` stores it, under the lock, if nothing forbade it meanwhile; True
+        unless that found no room."""
+        waiters: list[Waiter] = []
+        room = True
         with self._lock:
             if flight.state is State.FLYING:
                 flight.value = value
                 if flight.unstorable is None and self.flying.get(flight.key) is flight:
-                    keep()
-                seats = self._end(flight, State.LANDED)
+                    room = keep(flight.key, *form)
+                waiters = self._end(flight, State.LANDED)
+        if self._posted:
+            self.settle()
+        wake(waiters, flight.home)
+        return room
+
+    def overdue(self, now: float) -> tuple[list[Flight], float | None]:
+        """The flights whose time is over, and the deadline of the next one."""
+        with self._lock:
+            late = [flight for flight in self.flying.values() if flight.deadline <= now]
+            soonest = min((flight.deadline for flight in self.flying.values() if flight.deadline > now), default=None)
         self.settle()
-        wake(seats)
+        return late, soonest
 
-    def _end(self, flight: Flight, state: State) -> list[Seat]:
-        flight.state = state
-        self._disown(flight)
-        seats, flight.seats = flight.seats, []
-        return seats
+    def arrive(self, flight: Flight, frame: Frame, first: bool) -> None:
+        """A caller inside of `frame` heard how the flight ended."""
+        with self._lock:
+            self._unlink(flight, frame, first)
+        self.settle()
 
-    def leave(self, flight: Flight, seat: Seat, last_word: Waiter) -> bool:
+    def leave(self, flight: Flight, frame: Frame | None, first: bool, waiter: Waiter, last_word: Waiter) -> bool:
         """This caller waits no longer. True if it was the last one of a flight in a task: then nobody can join it any
         more, the caller has to cancel it, and `last_word` is woken when it has stopped."""
         with self._lock:
-            last = self._depart(flight, seat)
+            last = self._depart(flight, frame, first, waiter)
             if last:
-                flight.seats.append(Seat(last_word, None, False))
+                flight.waiters.append(last_word)
         self.settle()
         return last
 
-    def leave_unheard(self, flight: Flight, seat: Seat) -> None:
+    def leave_unheard(self, flight: Flight, frame: Frame | None, first: bool, waiter: Waiter) -> None:
         """`leave` for a finalizer, which cannot wait for the lock or for the flight to stop."""
 
         def decide() -> Action | None:
-            return flight.task.cancel if self._depart(flight, seat) else None
+            return flight.task.cancel if self._depart(flight, frame, first, waiter) else None
 
         self._post(decide)
 
-    def _depart(self, flight: Flight, seat: Seat) -> bool:
-        self._unlink(flight, seat)
-        if seat not in flight.seats:
+    def _depart(self, flight: Flight, frame: Frame | None, first: bool, waiter: Waiter) -> bool:
+        if frame is not None:
+            self._unlink(flight, frame, first)
+        if waiter not in flight.waiters:
             return False
-        flight.seats.remove(seat)
-        last = not flight.seats and flight.state is State.FLYING and flight.task is not None
+        flight.waiters.remove(waiter)
+        last = not flight.waiters and flight.state is State.FLYING and flight.task is not None
         if last:
             self._disown(flight)
         return last
 
-    def arrive(self, flight: Flight, seat: Seat) -> None:
-        """This caller heard how the flight ended."""
-        if seat.frame is not None:
-            with self._lock:
-                self._unlink(flight, seat)
-            self.settle()
+    def _unlink(self, flight: Flight, frame: Frame, first: bool) -> None:
+        inside = nearest(frame)
+        if inside is not None:
+            inside.waits_for = without(inside.waits_for, flight)
+        if not first:
+            flight.joined = without(flight.joined, frame)
 
-    def _unlink(self, flight: Flight, seat: Seat) -> None:
-        inside = nearest(seat.frame)
-        if inside is not None and flight in inside.waits_for:
-            inside.waits_for.remove(flight)
-        if not seat.first and seat.frame in flight.joined:
-            frames = list(flight.joined)
-            frames.remove(seat.frame)
-            flight.joined = tuple(frames)
+    def _end(self, flight: Flight, state: State) -> list[Waiter]:
+        flight.state = state
+        self._disown(flight)
+        waiters, flight.waiters = flight.waiters, []
+        return waiters
 
     def change(self, key: Hashable, reason: str, act: Callable[[], T]) -> T:
         """Disown the flight of `key` and run `act`, with no flight landing in between."""
@@ -241,10 +247,18 @@ class Flights(Guarded):
         self.flying.clear()
 
 
-def wake(seats: list[Seat]) -> None:
+def wake(waiters: list[Waiter], here: Any = None) -> None:
     """Wake everybody; one whose event loop is gone needs nothing any more."""
-    for seat in seats:
-        seat.waiter.wake()
+    for waiter in waiters:
+        waiter.wake(here)
+
+
+def without(items: tuple[T, ...], one: object) -> tuple[T, ...]:
+    """The tuple without the first occurrence of `one`."""
+    for place, item in enumerate(items):
+        if item is one:
+            return items[:place] + items[place + 1 :]
+    return items
 
 
 def twin(error: BaseException) -> BaseException:

@@ -61,7 +61,7 @@ def key_maker(
     receiver: bool = False,
 ) -> Signature:
     """The `Signature` of `function`; `receiver` says that its first parameter is `self` or `cls`."""
-    named = getattr(function, "__qualname__", type(function).__qualname__)
+    named = _name(function)
     parameters = _parameters(function)
     ignored = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     every = tuple([parameter.name for parameter in parameters])
@@ -96,6 +96,12 @@ def key_maker(
         return answer if type(answer) is str else canonical(answer, "key(...)", named)
 
     return Signature(named, every, normal, _no_tree, computed)
+
+
+def _name(function: Any) -> str:
+    while not hasattr(function, "__qualname__") and hasattr(function, "func"):
+        function = function.func  # of a partial
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 def _parameters(function: Callable[..., Any]) -> list[Parameter]:
@@ -140,10 +146,10 @@ def _binder(
     returned = f"({', '.join(kept)}{',' if len(kept) == 1 else ''})"
     code = _code(f"def normal({', '.join(text)}):\n{body}    return {returned}\n")
     given = [parameter for parameter in parameters if parameter.default is not Parameter.empty]
-    normal = FunctionType(code, {"__builtins__": {}}, getattr(function, "__name__", "normal"))
+    normal = FunctionType(code, {"__builtins__": {}}, "normal")
     normal.__defaults__ = tuple([one.default for one in given if one.kind is not Parameter.KEYWORD_ONLY])
     normal.__kwdefaults__ = {one.name: one.default for one in given if one.kind is Parameter.KEYWORD_ONLY}
-    normal.__qualname__ = getattr(function, "__qualname__", normal.__name__)
+    normal.__qualname__ = _name(function)
     return normal
 
 

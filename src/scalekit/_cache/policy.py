@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from scalekit import _units, events
 from scalekit._cache.controls import CacheControls
 from scalekit._cache.copies import Copy
-from scalekit._cache.flights import Flight, Seat, State, nearest, twin
+from scalekit._cache.flights import Flight, State, nearest, twin
 from scalekit._cache.hot import compiled
 from scalekit._cache.normal import WrongCall
 from scalekit._cache.site import MISSING, Site, Values
 from scalekit._cache.stores.memory import Memory
 from scalekit._core.bind import Binding
 from scalekit._core.effect import refused
-from scalekit._core.lineage import current
+from scalekit._core.lineage import Frame, current
 from scalekit._core.policy import Handler, Policy, Settings
 from scalekit._core.stream import PLAIN, Stream
 from scalekit._core.target import Target
-from scalekit._runtime.base import Runtime
+from scalekit._runtime.base import Waiter
 from scalekit._runtime.blocking import BLOCKING, on_event_loop
 from scalekit.errors import BlockingError, ConfigurationError, DeadlineExceeded, ReentryError
 
 if TYPE_CHECKING:
-    from scalekit._runtime.eventloop import EventLoop
+    from scalekit._runtime.eventloop import AsyncioLoop, TrioLoop
     from scalekit._units import Duration
+
+    Loop = AsyncioLoop | TrioLoop
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 Call = Callable[[], Awaitable[Any]]
-Boarded = tuple[Flight, Seat] | None
 
 EXAMPLE = '@scalekit.cache(ttl="10m")'
 LOOK = 1.0
@@ -101,170 +102,191 @@ class Cache(Policy):
 
     async def _in_task(self, site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
         """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
-        runtime, flights = cast("EventLoop", site.target.runtime), site.flights
+        runtime, flights, frame = site.runtime, site.flights, current.get()
+        loop = runtime.here()
         while True:
-            boarded = self._board(site, tree, runtime, anew)
-            if boarded is None:
+            waiter = loop.waiter()
+            flight, first = self._board(site, tree, frame, loop.home, waiter, anew)
+            if flight is None:
                 value = site.get(values, tree)
-                if value is not MISSING:
-                    return value
-                continue
-            flight, seat = boarded
-            if seat.first:
+                if value is MISSING:
+                    continue
+                return value
+            if first:
+                body = self._fly(site, flight, values, call, loop)
                 try:
-                    flight.task = runtime.spawn(
-                        partial(self._fly, site, flight, values, call),
-                        copy_context(),
-                        partial(flights.land, flight, State.ABANDONED),
-                    )
+                    flight.task = loop.spawn(body, copy_context())
                 except BaseException:  # this loop takes no task any more
+                    body.close()
                     flights.land(flight, State.ABANDONED)
                     raise
-            here = runtime.home()
+                if site.watched is not loop.home:
+                    self._watch(site, loop)
             try:
-                while flight.state is State.FLYING:
-                    left = flight.deadline - runtime.now()
-                    if left <= 0:
-                        flights.land(flight, State.OVERDUE)
-                        flight.task.cancel()
-                    elif flight.home is here:
-                        await seat.waiter.wait(left)
-                    elif not await seat.waiter.wait(min(left, LOOK)) and runtime.gone(flight.home):
-                        flights.land(flight, State.ABANDONED)
+                if flight.home is loop.home:
+                    if flight.state is State.FLYING:
+                        await waiter.wait()
+                else:
+                    while not await waiter.wait(LOOK) and flight.state is State.FLYING:
+                        if runtime.gone(flight.home):
+                            flights.land(flight, State.ABANDONED)
             except GeneratorExit:
-                flights.leave_unheard(flight, seat)
+                flights.leave_unheard(flight, frame, first, waiter)
                 raise
             except BaseException:
-                last_word = runtime.waiter()
-                if flights.leave(flight, seat, last_word):
+                last_word = loop.waiter()
+                if flights.leave(flight, frame, first, waiter, last_word):
                     flight.task.cancel()
-                    if flight.home is here:
+                    if not flight.started:  # a task cancelled before its first step never enters its body
+                        flights.land(flight, State.ABANDONED)
+                    if flight.home is loop.home:
                         await last_word.outlast(flight.deadline - runtime.now())
                 raise
-            flights.arrive(flight, seat)
+            if frame is not None:
+                flights.arrive(flight, frame, first)
             if flight.state is not State.ABANDONED:
-                return self._outcome(site, flight, seat)
+                return self._outcome(site, flight, first)
 
-    async def _fly(self, site: Site, flight: Flight, values: Values, call: Call) -> None:
+    async def _fly(self, site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
         """The flight itself, in its own task and in a copy of its first caller's context."""
-        runtime, flights = cast("EventLoop", site.target.runtime), site.flights
+        flight.started = True
         current.set(flight)
-        began = runtime.now()
         try:
             value = await call()
-            _refuse_stream(value, site.target)
+            if type(value) not in PLAIN:
+                _refuse_stream(value, site.target)
         except GeneratorExit:
-            flights.land(flight, State.ABANDONED)
+            site.flights.land(flight, State.ABANDONED)
             raise
         except BaseException as error:
-            stopped = not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and runtime.asked_to_stop()
-            flights.land(flight, State.ABANDONED if stopped else State.FAILED, error=error)
-            self._computed(site, flight, runtime.now() - began, error)
+            stopped = not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and loop.asked_to_stop()
+            site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
+            self._failed(site, flight, error)
             if stopped:
                 raise
         else:
             self._land(site, flight, values, value)
-            self._computed(site, flight, runtime.now() - began, None)
+
+    def _watch(self, site: Site, loop: Loop) -> None:
+        """See to it that this loop gives up what takes longer than `flight_timeout`: one timer for all flights."""
+        if loop.home not in site.watching:
+            site.watching.add(loop.home)
+            loop.later(site.flight_timeout, partial(self._give_up_the_late, site, loop))
+        site.watched = loop.home
+
+    def _give_up_the_late(self, site: Site, loop: Loop) -> None:
+        now = site.runtime.now()
+        late, soonest = site.flights.overdue(now)
+        for flight in late:
+            site.flights.land(flight, State.OVERDUE)
+            if flight.task is not None:
+                flight.task.cancel()
+        if soonest is not None:
+            loop.later(soonest - now, partial(self._give_up_the_late, site, loop))
+        else:
+            site.watching.discard(loop.home)
+            site.watched = None
 
     async def _in_thread(self, site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
         """A miss in a thread: the first caller flies, the others block until it has landed."""
-        runtime, flights = BLOCKING, site.flights
+        runtime, flights, frame = BLOCKING, site.flights, current.get()
+        here = runtime.home()
         while True:
-            boarded = self._board(site, tree, runtime, anew)
-            if boarded is None:
+            waiter = runtime.waiter()
+            flight, first = self._board(site, tree, frame, here, waiter, anew)
+            if flight is None:
                 value = site.get(values, tree)
-                if value is not MISSING:
-                    return value
-                continue
-            flight, seat = boarded
-            if seat.first:
-                return await self._fly_here(site, flight, seat, values, call)
-            if on_event_loop() and flight.home == runtime.home():
-                flights.leave_unheard(flight, seat)
+                if value is MISSING:
+                    continue
+                return value
+            if first:
+                try:
+                    return await self._fly_here(site, flight, values, call)
+                finally:
+                    if frame is not None:
+                        flights.arrive(flight, frame, first)
+            if flight.home == here and on_event_loop():
+                flights.leave_unheard(flight, frame, first, waiter)
                 raise BlockingError(
                     f"{site.target.name} would block this thread until another call of it has ended, but that one runs on "
                     f"this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
                 )
             try:
-                if not await seat.waiter.wait(flight.deadline - runtime.now()):
+                if not await waiter.wait(flight.deadline - runtime.now()):
                     flights.land(flight, State.OVERDUE)
             finally:
-                flights.arrive(flight, seat)
+                if frame is not None:
+                    flights.arrive(flight, frame, first)
             if flight.state is not State.ABANDONED:
-                return self._outcome(site, flight, seat)
+                return self._outcome(site, flight, first)
 
-    async def _fly_here(self, site: Site, flight: Flight, seat: Seat, values: Values, call: Call) -> Any:
-        runtime, flights = BLOCKING, site.flights
+    async def _fly_here(self, site: Site, flight: Flight, values: Values, call: Call) -> Any:
         token = current.set(flight)
-        began = runtime.now()
         try:
             value = await call()
-            _refuse_stream(value, site.target)
+            if type(value) not in PLAIN:
+                _refuse_stream(value, site.target)
         except BaseException as error:
-            flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error=error)
-            self._computed(site, flight, runtime.now() - began, error)
+            site.flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error)
+            self._failed(site, flight, error)
             raise
         finally:
             current.reset(token)
-            flights.arrive(flight, seat)
         self._land(site, flight, values, value)
-        self._computed(site, flight, runtime.now() - began, None)
         return value
 
-    def _board(self, site: Site, tree: Any, runtime: Runtime, anew: bool) -> Boarded:
-        now = runtime.now()
+    def _board(
+        self, site: Site, tree: Any, frame: Frame | None, home: Any, waiter: Waiter, anew: bool
+    ) -> tuple[Flight | None, bool]:
         known = _unknown if anew else site.knows
-        flight, seat = site.flights.board(
-            tree, current.get(), runtime.home(), now, now + site.flight_timeout, runtime.waiter, known
-        )
+        now = site.runtime.now()
+        flight, first = site.flights.board(tree, frame, home, now, site.flight_timeout, waiter, known)
         if flight is None:
-            return None
-        if seat is None:
-            raise ReentryError(
-                f"{site.target.name} was called, with the same arguments, by code that its own running call waits for: it "
-                f"would wait for itself for ever. Break the circle, or call the undecorated function "
-                f"({site.target.function.__name__}.__wrapped__) inside."
-            )
-        if seat.first:
+            if not first:
+                raise ReentryError(
+                    f"{site.target.name} was called, with the same arguments, by code that its own running call waits for: "
+                    f"it would wait for itself for ever. Break the circle, or call the undecorated function "
+                    f"(its __wrapped__) inside."
+                )
+        elif first:
             site.hot.misses += 1
         else:
             site.hot.joined += 1
             if events.subscribers:
                 events.emit(events.Joined(site.target.name))
-        return flight, seat
+        return flight, first
 
     def _land(self, site: Site, flight: Flight, values: Values, value: Any) -> None:
         stored, thaw = site.freeze(value)
         if thaw is not None:
             flight.copy = partial(thaw, stored)
-        room = True
-
-        def keep() -> None:
-            nonlocal room
-            room = site.keep(values, flight.key, stored, thaw)
-
-        site.flights.deliver(flight, value, keep)
+        room = site.flights.deliver(flight, value, site.keep, values, stored, thaw)
         if flight.unstorable is not None:
             site.unstored(flight.unstorable)
         elif not room:
             site.unstored("larger than the memory tier")
-
-    def _computed(self, site: Site, flight: Flight, seconds: float, error: BaseException | None) -> None:
-        if error is not None:
-            site.hot.errors += 1
         if events.subscribers:
-            events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
+            self._computed(site, flight, None)
 
-    def _outcome(self, site: Site, flight: Flight, seat: Seat) -> Any:
-        if flight.state is State.OVERDUE:
-            raise DeadlineExceeded(
-                f"{site.target.name}: the call that {flight.callers} callers waited for took longer than flight_timeout "
-                f"({site.flight_timeout:g} s), and was given up. Its key is free; the next caller starts anew."
-            )
+    def _failed(self, site: Site, flight: Flight, error: BaseException) -> None:
+        site.hot.errors += 1
+        if events.subscribers:
+            self._computed(site, flight, error)
+
+    def _computed(self, site: Site, flight: Flight, error: BaseException | None) -> None:
+        seconds = site.runtime.now() - flight.began
+        events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
+
+    def _outcome(self, site: Site, flight: Flight, first: bool) -> Any:
+        if flight.state is State.LANDED:
+            return flight.value if first or flight.copy is None else flight.copy()
         if flight.state is State.FAILED:
             assert flight.error is not None
-            raise flight.error if seat.first else twin(flight.error)
-        return flight.value if seat.first or flight.copy is None else flight.copy()
+            raise flight.error if first else twin(flight.error)
+        raise DeadlineExceeded(
+            f"{site.target.name}: the call that {flight.callers} callers waited for took longer than flight_timeout "
+            f"({site.flight_timeout:g} s), and was given up. Its key is free; the next caller starts anew."
+        )
 
     def describe(self, target: Target) -> Settings:
         memory = self.site(target).memory

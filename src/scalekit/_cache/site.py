@@ -10,11 +10,11 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
-from weakref import ref
+from typing import Any, NamedTuple
+from weakref import WeakSet, ref
 
 from scalekit import _units, events, settings
-from scalekit._cache.copies import Thaw, kept
+from scalekit._cache.copies import SHARED, Thaw, kept
 from scalekit._cache.digest import digest
 from scalekit._cache.flights import Flights
 from scalekit._cache.identity import FunctionIdentity, identity
@@ -95,13 +95,19 @@ class Site:
 
     def __init__(self, target: Target, given: Settings, memory: Memory) -> None:
         self.target = target
+        self.runtime: Any = target.runtime  # of event loops: only they have `here`
         self.ttl = FOREVER if given["ttl"] is None else _units.seconds(given["ttl"], "ttl")
         self.copy = given["copy"]
         self.version = given["version"]
-        self._flight_timeout = given["flight_timeout"]
+        hung = given["flight_timeout"]
+        self._flight_timeout = None if hung is None else _units.seconds(hung, "flight_timeout")
         self.memory = memory
         self.table = Table()
         self.flights = Flights()
+        self.watching: WeakSet[Any] = WeakSet()
+        """Event loops with a timer for flights that take too long."""
+        self.watched: Any = None
+        """The last one of them: the quick way to see that there is a timer."""
         self.hot = Hot(self.table.fast)
         self.inner: Handler | None = None  # the rest of the stack, for a refresh
         self.method = _is_method(target)
@@ -110,7 +116,7 @@ class Site:
     @property
     def flight_timeout(self) -> float:
         """Seconds after which a flight is disowned."""
-        return cast(float, settings.lookup("cache_flight_timeout", self._flight_timeout))
+        return self._flight_timeout or settings.lookup("cache_flight_timeout")  # type: ignore[no-any-return]
 
     @functools.cached_property
     def identity(self) -> FunctionIdentity:
@@ -158,7 +164,7 @@ class Site:
         entry = self.table.entries.get(tree)
         return entry is not None and now < entry.expires
 
-    def keep(self, values: Values, tree: Tree, stored: Any, thaw: Thaw | None) -> bool:
+    def keep(self, tree: Tree, values: Values, stored: Any, thaw: Thaw | None) -> bool:
         """Put a value into memory; False if it has no room there."""
         now = time.monotonic()
         entry = Entry(tree, stored, thaw, now + self.ttl)
@@ -172,27 +178,34 @@ class Site:
         """Let the compiled wrapper answer this entry, if its arguments are atoms that `==` does not confuse."""
         if not self.hot.open:
             return
-        rest = values
-        if self.method:
-            one, *others = values
-            rest = tuple(others)
-            if not (isinstance(one, type) or tree[0][0] is Identity):  # type: ignore[index]
+        if len(values) == 1 and not self.method:
+            value = values[0]
+            if not _atomic(value):
                 return
-            try:
-                entry.receiver = ref(one)
-            except TypeError:
-                return
-        if not all(type(value) in ATOMS and (type(value) is not float or 0 != value == value) for value in rest):
-            return
-        entry.kind = type(rest[0]) if len(rest) == 1 else tuple(map(type, rest))
-        entry.alias = path_of(values, self.method)
+            entry.kind, entry.alias = type(value), values
+        else:
+            rest = values
+            if self.method:
+                one, *others = values
+                rest = tuple(others)
+                if not (isinstance(one, type) or tree[0][0] is Identity):  # type: ignore[index]
+                    return
+                try:
+                    entry.receiver = ref(one)
+                except TypeError:
+                    return
+            for value in rest:
+                if not _atomic(value):
+                    return
+            entry.kind = type(rest[0]) if len(rest) == 1 else tuple(map(type, rest))
+            entry.alias = path_of(values, self.method)
         self.table.open_fast(entry)
         if self.table.entries.get(tree) is not entry:  # evicted meanwhile
             self.table.close_fast(entry)
 
     def freeze(self, value: Any) -> tuple[Any, Thaw | None]:
         """The form in which a value is kept."""
-        return kept(value, self.copy)
+        return (value, None) if type(value) in SHARED else kept(value, self.copy)
 
     def unstored(self, reason: str) -> None:
         """Count and tell that an answer was handed out and not kept."""
@@ -211,6 +224,12 @@ class Site:
             entries=len(self.table.entries),
             nbytes=self.table.nbytes,
         )
+
+
+def _atomic(value: Any) -> bool:
+    """True for atoms that are equal only if they are the same, once their types are: not 0.0, -0.0 and nan."""
+    kind = type(value)
+    return kind in ATOMS and (kind is not float or 0 != value == value)
 
 
 def path_of(values: Values, method: bool) -> Values:

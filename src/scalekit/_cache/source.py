@@ -52,7 +52,7 @@ def located(function: FunctionType) -> Node | None:
 
 
 def _of_one_line(code: CodeType, found: list[Node], text: str) -> list[Node]:
-    """Which lambdas of one line run as `code`: those that compile to it, and of them the one where its positions lie."""
+    """Which lambdas of one line run as `code`: those that compile to it, of them the one where its positions lie."""
     wanted, compiled = bytecode(code), _told_apart(text, code.co_firstlineno)
     same = [one for one, made in zip(found, compiled, strict=True) if made == wanted] or found
     return [one for one in same if _inside(code, one)] or same

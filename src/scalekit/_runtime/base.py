@@ -6,17 +6,21 @@ block, and so the same `async def` of a policy finishes in a single step (see _c
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Protocol
 
 
 class Waiter(Protocol):
     """One caller that waits to be woken, once, from any thread."""
 
-    def wake(self) -> bool:
-        """Wake it; False when its event loop is gone, so that what it was to get can go to the next one."""
+    def wake(self, here: Any = None) -> bool:
+        """Wake it; False when its event loop is gone, so that what it was to get can go to the next one.
+
+        `here` is the home of the calling code, if that is known: asking for it costs half a microsecond.
+        """
         ...
 
-    async def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
         """Wait for `wake`, at most `timeout` seconds; False when the time was over first."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from threading import Lock, get_ident
+from typing import Any
 
 
 class BlockingWaiter:
@@ -16,7 +17,7 @@ class BlockingWaiter:
         self._lock = Lock()
         self._lock.acquire()
 
-    def wake(self) -> bool:
+    def wake(self, here: Any = None) -> bool:
         if self._lock.locked():
             self._lock.release()
         return True

@@ -10,7 +10,7 @@ import asyncio
 import sys
 import time
 from asyncio import _get_running_loop as running_loop
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +20,22 @@ import anyio
 if TYPE_CHECKING:
     import trio
 
-Body = Callable[[], Coroutine[Any, Any, None]]
+Body = Coroutine[Any, Any, None]
 
 
 class AsyncioWaiter:
     __slots__ = ("_future", "_loop")
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[bool] = self._loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[bool] = loop.create_future()
 
     def _set(self, result: bool) -> None:
         if not self._future.done():
             self._future.set_result(result)
 
-    def wake(self) -> bool:
-        if self._loop is running_loop():
+    def wake(self, here: Any = None) -> bool:
+        if self._loop is (here or running_loop()):
             self._set(True)
             return True
         try:
@@ -44,9 +44,10 @@ class AsyncioWaiter:
             return False
         return True
 
-    async def wait(self, timeout: float | None = None) -> bool:
-        if timeout is None or self._future.done():
-            return await self._future
+    def wait(self, timeout: float | None = None) -> Awaitable[bool]:
+        return self._future if timeout is None or self._future.done() else self._wait(timeout)
+
+    async def _wait(self, timeout: float) -> bool:
         timer = self._loop.call_later(timeout, self._set, False)
         try:
             return await self._future
@@ -68,16 +69,9 @@ class AsyncioTask:
 
     __slots__ = ("_loop", "_task")
 
-    def __init__(self, body: Body, context: Context, ended: Callable[[], object]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(body(), context=context)
-
-        def done(task: asyncio.Task[None]) -> None:
-            if not task.cancelled():
-                task.exception()  # the body told whom it concerns
-            ended()  # also for a task cancelled before its first step, which never enters its body
-
-        self._task.add_done_callback(done)
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+        self._loop = loop
+        self._task = task
 
     def cancel(self) -> None:
         if self._loop is running_loop():
@@ -89,16 +83,38 @@ class AsyncioTask:
                 pass
 
 
+class AsyncioLoop:
+    """One asyncio event loop, as seen from a task of it."""
+
+    __slots__ = ("home",)
+
+    def __init__(self) -> None:
+        self.home = asyncio.get_running_loop()
+
+    def waiter(self) -> AsyncioWaiter:
+        return AsyncioWaiter(self.home)
+
+    def spawn(self, body: Body, context: Context) -> AsyncioTask:
+        return AsyncioTask(self.home, self.home.create_task(body, context=context))
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        self.home.call_later(seconds, act)
+
+    def asked_to_stop(self) -> bool:
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+
+
 class TrioWaiter:
     __slots__ = ("_event", "_token")
 
-    def __init__(self) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         import trio
 
-        self._token = trio.lowlevel.current_trio_token()
+        self._token = token
         self._event = trio.Event()
 
-    def wake(self) -> bool:
+    def wake(self, here: Any = None) -> bool:
         import trio
 
         try:
@@ -122,20 +138,18 @@ class TrioTask:
 
     __slots__ = ("_scope", "_token")
 
-    def __init__(self, body: Body, context: Context, ended: Callable[[], object]) -> None:
+    def __init__(self, token: trio.lowlevel.TrioToken, body: Body, context: Context) -> None:
         import trio
 
         self._scope = trio.CancelScope()
-        self._token = trio.lowlevel.current_trio_token()
+        self._token = token
 
         async def run() -> None:
             try:
                 with self._scope:
-                    await body()
+                    await body
             except BaseException:  # noqa: S110  # the body told whom it concerns; a system task that raises ends the run
                 pass
-            finally:
-                ended()
 
         trio.lowlevel.spawn_system_task(run, context=context)
 
@@ -148,27 +162,55 @@ class TrioTask:
             pass
 
 
+class TrioLoop:
+    """One trio run, as seen from a task of it."""
+
+    __slots__ = ("home",)
+
+    def __init__(self) -> None:
+        import trio
+
+        self.home = trio.lowlevel.current_trio_token()
+
+    def waiter(self) -> TrioWaiter:
+        return TrioWaiter(self.home)
+
+    def spawn(self, body: Body, context: Context) -> TrioTask:
+        return TrioTask(self.home, body, context)
+
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
+        async def body() -> None:
+            await anyio.sleep(seconds)
+            act()
+
+        TrioTask(self.home, body(), Context())
+
+    def asked_to_stop(self) -> bool:
+        return True  # only a scope cancels in trio, and no scope of the user's is around a task of ours
+
+
 def in_trio() -> bool:
     trio = sys.modules.get("trio")
     return trio is not None and trio.lowlevel.in_trio_task()
 
 
 class EventLoop:
+    """The runtime of async functions. `here()` is the loop of the calling task; the rest asks it each time."""
+
     blocking = False
     now = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
+    def here(self) -> AsyncioLoop | TrioLoop:
+        return TrioLoop() if in_trio() else AsyncioLoop()
+
     def waiter(self) -> AsyncioWaiter | TrioWaiter:
-        return TrioWaiter() if in_trio() else AsyncioWaiter()
+        return self.here().waiter()
 
-    def home(self) -> asyncio.AbstractEventLoop | trio.lowlevel.TrioToken:
-        if in_trio():
-            import trio
-
-            return trio.lowlevel.current_trio_token()
-        return asyncio.get_running_loop()
+    def home(self) -> Any:
+        return self.here().home
 
     def gone(self, home: Any) -> bool:
         """True when that event loop will never run again."""
@@ -181,17 +223,6 @@ class EventLoop:
         except trio.RunFinishedError:
             return True
         return False
-
-    def spawn(self, body: Body, context: Context, ended: Callable[[], object]) -> AsyncioTask | TrioTask:
-        """Run `body` in a task of its own on this loop, in `context`; `ended` is called when it is over, however."""
-        return TrioTask(body, context, ended) if in_trio() else AsyncioTask(body, context, ended)
-
-    def asked_to_stop(self) -> bool:
-        """True if the cancellation that the current task sees came from outside, and was not raised by its own code."""
-        if in_trio():
-            return True  # only a scope cancels in trio, and no scope of the user's is around a task of ours
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
 
 
 EVENT_LOOP = EventLoop()

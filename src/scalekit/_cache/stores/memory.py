@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol
 from weakref import WeakSet
 
 from scalekit import _units, settings
@@ -203,11 +203,11 @@ class Memory:
 
     @property
     def max_entries(self) -> int:
-        return cast(int, settings.lookup("cache_max_entries", self._max_entries))
+        return self._max_entries or settings.lookup("cache_max_entries")  # type: ignore[no-any-return]
 
     @property
     def max_bytes(self) -> int:
-        return cast(int, settings.lookup("cache_max_bytes", self._max_bytes))
+        return self._max_bytes or settings.lookup("cache_max_bytes")  # type: ignore[no-any-return]
 
     @property
     def touches(self) -> bool:

@@ -18,14 +18,29 @@ __all__ = ["sizeof"]
 _PROGRAM = (type, FunctionType, BuiltinFunctionType, ModuleType)
 _LEAVES = frozenset({str, bytes, int, float, complex, bytearray})
 _FREE = frozenset({type(None), bool, type(...)})
+_FLAT = 8
 _SAMPLE = 100
 _WALK = 2000
 
 
 def sizeof(value: object) -> int:
     """An estimate in bytes."""
-    if type(value) is str or type(value) is bytes:
+    kind = type(value)
+    if kind in _LEAVES:
         return sys.getsizeof(value)
+    if isinstance(value, tuple) and kind is tuple and len(value) <= _FLAT:
+        total = sys.getsizeof(value)
+        for item in value:
+            part = type(item)
+            if part in _LEAVES:
+                total += sys.getsizeof(item)
+            elif not (part in _FREE or part is type or (part is tuple and item and type(item[0]) is type)):
+                return _walk(value)  # (a tuple of types is the program's, and stands in every key of a function)
+        return total
+    return _walk(value)
+
+
+def _walk(value: object) -> int:
     total = 0.0
     seen: set[int] = set()
     waiting: list[tuple[object, float]] = [(value, 1.0)]
