@@ -1,9 +1,10 @@
 """Cancel a scenario at its n-th await, for every n: early, as it suspends, and late, as it is being woken.
 
-A task that is cancelled while it waits, and one that is cancelled in the same moment in which what it waits for arrives, are two
-different bugs; both are rare in a running program and certain here. The trampoline stands between the scenario and its event
-loop, counts suspensions and cancels at the n-th. `aim` says whose suspensions count: the caller's own, or those of the tasks
-that the runtime spawns for it (flights). In threads there is no cancellation; there the n-th wait raises `KeyboardInterrupt`.
+A task that is cancelled while it waits, and one that is cancelled in the same moment in which what it waits for
+arrives, are two different bugs; both are rare in a running program and certain here. The trampoline stands between
+the scenario and its event loop, counts suspensions and cancels at the n-th. `aim` says whose suspensions count: the
+caller's own, or those of the tasks that the runtime spawns for it (flights). In threads there is no cancellation;
+there the n-th wait raises `KeyboardInterrupt`.
 """
 
 from __future__ import annotations
@@ -157,7 +158,9 @@ RUNNERS = {
 
 
 def everywhere(runner: str, make: Callable[[], tuple[Scenario, Check]]) -> int:
-    """Run a fresh scenario for every n, early and late, and `check` after each; returns how many cancellations there were."""
+    """Run a fresh scenario for every n, early and late, and `check` after each; returns how many cancellations there
+    were.
+    """
     run, total = RUNNERS[runner], 0
     for late in (False, True):
         n = 0

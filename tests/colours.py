@@ -1,7 +1,7 @@
 """The three colours in which every promise is tested: a scenario is written once, as `async def`, and run in each.
 
-In the colour "thread" nothing of it ever suspends: `sleep` blocks, a function is a plain `def`, and what runs at the same time
-runs in threads. So a scenario says `await colour.call(f, 1)` and does not know which world it is in.
+In the colour "thread" nothing of it ever suspends: `sleep` blocks, a function is a plain `def`, and what runs at the
+same time runs in threads. So a scenario says `await colour.call(f, 1)` and does not know which world it is in.
 """
 
 from __future__ import annotations

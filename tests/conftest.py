@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from colours import COLOURS, Colour
-
-from scalekit import settings
 
 
 @pytest.fixture(params=sorted(COLOURS))

@@ -110,9 +110,13 @@ def test_every_file_says_why_it_exists() -> None:
 
 
 def test_import_is_cheap() -> None:
-    """`import scalekit` imports no event loop, no client, and none of the libraries that are loaded when first needed."""
+    """`import scalekit` imports no event loop, no client, and none of the libraries that are loaded when first
+    needed.
+    """
     code = "import sys, scalekit; print(*sorted(sys.modules))"
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     forbidden = {"asyncio", "anyio", "trio", "tenacity", "msgspec", "cachetools", "redis", "openai", "rich", "hashlib"}
     assert not loaded & (forbidden | {"ast", "random", "datetime", "email", "logging"} - {"datetime", "logging"})
 

@@ -1,7 +1,7 @@
 """controls(f): the typed door to what the policies around a function know and can do.
 
-The protocols below are what a type checker sees: the arguments of `invalidate` are those of the function, and on an async
-function they are awaited. One class behind them serves both (see _cache/controls.py).
+The protocols below are what a type checker sees: the arguments of `invalidate` are those of the function, and on an
+async function they are awaited. One class behind them serves both (see _cache/controls.py).
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class AsyncControls(Controls[AsyncCacheControl[P, T]]):
 
 
 @overload
-def controls(function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncControls[P, T]: ...
+def controls(  # type: ignore[overload-overlap]  # a coroutine is a value too; the first that fits is meant
+    function: Callable[P, Coroutine[Any, Any, T]], /
+) -> AsyncControls[P, T]: ...
 @overload
 def controls(function: Callable[P, T], /) -> SyncControls[P, T]: ...
 def controls(function: Callable[..., Any], /) -> Any:
@@ -164,6 +166,8 @@ def controls(function: Callable[..., Any], /) -> Any:
     plain = getattr(function, "__func__", function)
     binding = binding_of(plain)
     if binding is None:
-        raise ConfigurationError(f"{function!r} wears no policy of scalekit: decorate it first, or pass the decorated one.")
+        raise ConfigurationError(
+            f"{function!r} wears no policy of scalekit: decorate it first, or pass the decorated one."
+        )
     bound = () if plain is function else (function.__self__,)  # type: ignore[attr-defined]
     return (AsyncControls if binding.target.shape.is_async else SyncControls)(binding, bound, None)

@@ -1,7 +1,7 @@
 """stack(): several policies as one decorator, in the one order that wastes nothing; explain(): what a function wears.
 
-Outermost first: fallback > cache > batch > timeout > retry > hedge > breaker > limit. Hits take no permit, a permit is held for
-one attempt and never while a retry waits, and retries run inside the flight that all callers share.
+Outermost first: fallback > cache > batch > timeout > retry > hedge > breaker > limit. Hits take no permit, a permit
+is held for one attempt and never while a retry waits, and retries run inside the flight that all callers share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from scalekit._core.policy import CANONICAL_ORDER, Policy, shown
 from scalekit.errors import ConfigurationError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
 
 
 class Stack:
@@ -53,10 +52,12 @@ def stack(*policies: Policy | Stack) -> Stack:
         else:
             raise ConfigurationError(
                 f"stack takes policies, and was given {policy!r}. Write "
-                f"stack(scalekit.cache(ttl=\"10m\"), scalekit.retry(), scalekit.limit(concurrency=8))."
+                f'stack(scalekit.cache(ttl="10m"), scalekit.retry(), scalekit.limit(concurrency=8)).'
             )
     if not flat:
-        raise ConfigurationError("stack was given no policy. Write stack(scalekit.retry(), scalekit.limit(concurrency=8)).")
+        raise ConfigurationError(
+            "stack was given no policy. Write stack(scalekit.retry(), scalekit.limit(concurrency=8))."
+        )
     return Stack(tuple(flat))
 
 

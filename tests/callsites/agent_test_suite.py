@@ -24,10 +24,11 @@ calls: list[str] = []
 @scalekit.limit(concurrency=5)
 async def ask(question: str) -> str:
     calls.append(question)
+    number = len(calls)
     await asyncio.sleep(0)
     if question == "flaky?" and calls.count(question) < 3:
         raise ConnectionResetError("try again")
-    return f"{question} {len(calls)}"
+    return f"{question} {number}"
 
 
 async def agent(question: str) -> str:

@@ -22,7 +22,9 @@ SETS = [*itertools.combinations(POLICIES, 1), *itertools.combinations(POLICIES, 
 
 
 def made(kinds: tuple[str, ...], runner: str) -> tuple[Scenario, Check]:
-    """Two callers of one key and one of another, the first attempt of each key failing; and what must hold afterwards."""
+    """Two callers of one key and one of another, the first attempt of each key failing; and what must hold
+    afterwards.
+    """
     stack = scalekit.stack(*[POLICIES[kind]() for kind in kinds])
     failed: set[int] = set()
     inside = 0

@@ -416,7 +416,7 @@ def test_a_flight_survives_its_event_loop() -> None:
 
         def first(rude: bool = rude) -> None:
             loop = asyncio.new_event_loop()
-            task = loop.create_task(ask(1))  # noqa: B023
+            task = loop.create_task(ask(1))
             loop.run_until_complete(asyncio.sleep(0.06))
             if not rude:
                 task.cancel()
@@ -604,7 +604,9 @@ async def test_code_written_for_lru_cache(colour: Colour) -> None:
 
 
 async def test_methods_are_keyed_by_their_object(colour: Colour) -> None:
-    """Two objects have answers of their own; an object that is gone answers for no other; a frozen one counts by value."""
+    """Two objects have answers of their own; an object that is gone answers for no other; a frozen one counts by
+    value.
+    """
 
     class Agent:
         def __init__(self, name: str) -> None:

@@ -199,14 +199,14 @@ async def test_nested_calls_do_not_deadlock(colour: Colour) -> None:
         @policy
         @colour.define
         async def middle(x: int) -> int:
-            return sum(await colour.gather(*[lambda: leaf(1)] * 3))  # noqa: B023
+            return sum(await colour.gather(*[lambda: leaf(1)] * 3))
 
         @policy
         @colour.define
         async def top(x: int) -> int:
-            return sum(await colour.gather(*[lambda: middle(1)] * 3))  # noqa: B023
+            return sum(await colour.gather(*[lambda: middle(1)] * 3))
 
-        results = await colour.gather(*[lambda: top(1)] * 4, *[lambda: leaf(1)] * 4)  # noqa: B023
+        results = await colour.gather(*[lambda: top(1)] * 4, *[lambda: leaf(1)] * 4)
         assert results == [9] * 4 + [1] * 4
         assert meter.peak <= permits
         assert free(policy) == permits
@@ -266,7 +266,9 @@ async def test_two_limits_in_opposite_orders_are_named(colour: Colour) -> None:
 
 
 def test_threads_loops_and_trio_share_one_limit() -> None:
-    """Four threads, two event loops and a trio run, with cancellations in them: three inside at most, and nothing lost."""
+    """Four threads, two event loops and a trio run, with cancellations in them: three inside at most, and nothing
+    lost.
+    """
     meter, policy = Meter(), scalekit.limit(concurrency=3)
 
     @policy
@@ -372,7 +374,9 @@ def test_a_closed_event_loop_does_not_keep_a_permit() -> None:
 
 
 def test_asyncio_run_twice() -> None:
-    """A limit is bound to no event loop: a second `asyncio.run` uses the same permits, also after waiting in the first."""
+    """A limit is bound to no event loop: a second `asyncio.run` uses the same permits, also after waiting in the
+    first.
+    """
     policy = scalekit.limit(concurrency=1)
 
     @policy
@@ -388,7 +392,9 @@ def test_asyncio_run_twice() -> None:
 
 
 def test_blocking_the_loop_that_must_finish_first_raises() -> None:
-    """A sync function on an event loop's thread, whose permit a task of that loop holds, raises instead of deadlocking."""
+    """A sync function on an event loop's thread, whose permit a task of that loop holds, raises instead of
+    deadlocking.
+    """
     policy = scalekit.limit(concurrency=1)
 
     @policy

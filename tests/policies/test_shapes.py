@@ -173,7 +173,9 @@ def test_callable_objects_and_partials() -> None:
 
 
 def test_a_def_around_an_async_def() -> None:
-    """A plain def that passes on a coroutine is async, as its `__wrapped__` says; what contradicts that says what to do."""
+    """A plain def that passes on a coroutine is async, as its `__wrapped__` says; what contradicts that says what to
+    do.
+    """
 
     async def create(x: int) -> str:
         return f"created {x}"
@@ -259,7 +261,9 @@ def test_the_users_exception_is_untouched() -> None:
 
 
 def test_a_pile_is_one_pipeline() -> None:
-    """Decorators in a pile re-bind the original function: `__wrapped__` is it, and explain shows all layers in order."""
+    """Decorators in a pile re-bind the original function: `__wrapped__` is it, and explain shows all layers in
+    order.
+    """
 
     @scalekit.cache(ttl="1h")
     @scalekit.retry(attempts=4)
@@ -432,7 +436,9 @@ def test_cloudpickle_by_value_from_main(tmp_path: Any) -> None:
         assert again.cache.stats().entries == ask.cache.stats().entries, "one state for all copies in a process"
         """
     )
-    used = subprocess.run([sys.executable, "-W", "error", "-c", there], input=made.stdout, capture_output=True, check=False)
+    used = subprocess.run(
+        [sys.executable, "-W", "error", "-c", there], input=made.stdout, capture_output=True, check=False
+    )
     assert used.returncode == 0, used.stderr.decode()
 
 

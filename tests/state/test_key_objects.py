@@ -188,7 +188,7 @@ def ask(messages: Any, model: str = "small", *, client: Any = None) -> None: ...
     ("messages", "place", "kind"),
     [
         ([{}, {}, {}, {"image": object()}], "messages[3]['image']", "object"),
-        ([{"r": 1, "parts": [{}, {"a": {"b": threading.Lock()}}]}], "messages[0]['parts'][1]['a']['b']", "_thread.lock"),
+        ([{"parts": [{}, {"a": {"b": threading.Lock()}}]}], "messages[0]['parts'][1]['a']['b']", "_thread.lock"),
         ({"a": Point([object()])}, "messages['a'].x[0]", "object"),
         ({1: object()}, "messages[1]", "object"),
         ({object(): 1}, "messages (one of its keys)", "object"),

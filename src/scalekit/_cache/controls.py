@@ -35,7 +35,9 @@ class CacheControls:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.place:
-            raise ConfigurationError("controls are of this process: pickle the function, and ask for its controls there")
+            raise ConfigurationError(
+                "controls are of this process: pickle the function, and ask for its controls there"
+            )
         return self.place  # in a wrapper that travels by value: "that attribute of that binding"
 
     def invalidate(self, *args: Any, **kwargs: Any) -> Any:
@@ -138,5 +140,3 @@ class CacheControls:
 
 async def _awaitable(value: Any) -> Any:
     return value
-
-

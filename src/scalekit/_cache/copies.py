@@ -1,9 +1,9 @@
 """What the memory tier keeps of a value, so that nobody's change to an answer reaches the next caller.
 
-Immutable values are shared. Plain data (lists and dicts of strings, numbers, bytes) is kept as MessagePack bytes and decoded
-anew for each hit: measured, ten chat messages take a tenth of what `copy.deepcopy` takes, an embedding of 1,536 floats as
-well. What MessagePack would not give back exactly as it was is deep-copied. An object that cannot be copied, such as a client
-with its sockets, is shared.
+Immutable values are shared. Plain data (lists and dicts of strings, numbers, bytes) is kept as MessagePack bytes and
+decoded anew for each hit: measured, ten chat messages take a tenth of what `copy.deepcopy` takes, an embedding of 1,536
+floats as well. What MessagePack would not give back exactly as it was is deep-copied. An object that cannot be
+copied, such as a client with its sockets, is shared.
 """
 
 from __future__ import annotations
@@ -19,13 +19,25 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
 from uuid import UUID
 
-
 Thaw = Callable[[Any], Any]
 Copy = Literal["auto"] | bool | Callable[[Any], Any]
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 SHARED = ATOMS | {
-    *(date, datetime, time, timedelta, timezone, Decimal, Fraction, UUID, range, type, FunctionType, BuiltinFunctionType),
+    *(
+        date,
+        datetime,
+        time,
+        timedelta,
+        timezone,
+        Decimal,
+        Fraction,
+        UUID,
+        range,
+        type,
+        FunctionType,
+        BuiltinFunctionType,
+    ),
     type(...),
     type(NotImplemented),
 }
@@ -49,7 +61,7 @@ def _wire(value: Any, depth: int = 0) -> bool:
     if kind in _WIRE:
         return True
     if kind is int:
-        return -(2**63) <= value < 2**64
+        return bool(-(2**63) <= value < 2**64)
     if depth >= _DEPTH:
         return False
     if kind is list:

@@ -1,16 +1,17 @@
 """One flight a key: the first caller pays, the others wait for the same answer.
 
 On an event loop a flight is a task of its own, so that no caller's cancellation or timeout touches it; a caller who is
-cancelled leaves at once, and only the last one to leave cancels the flight, and waits until it has stopped. (A flight that
-ran inside its first caller could not be handed to a task later: timeouts and scopes are bound to the task they were entered
-in.) In threads the first caller runs the flight itself, for a thread cannot be cancelled.
+cancelled leaves at once, and only the last one to leave cancels the flight, and waits until it has stopped. (A
+flight that ran inside its first caller could not be handed to a task later: timeouts and scopes are bound to the
+task they were entered in.) In threads the first caller runs the flight itself, for a thread cannot be cancelled.
 
-A flight is paid for once. It is paid again only if its event loop ended or its thread was interrupted: then one of those
-who wait takes over. A hung one is disowned at its deadline: the key is free, and its answer, if ever it comes, is not kept.
+A flight is paid for once. It is paid again only if its event loop ended or its thread was interrupted: then one of
+those who wait takes over. A hung one is disowned at its deadline: the key is free, and its answer, if ever it comes, is
+not kept.
 
-A call that waits for itself, also through other calls, would wait for ever. Every flight knows the flights that the code
-inside it waits for; joining one that leads back raises. The edge is drawn before it is followed, so of two callers who
-close a circle at the same moment at least one sees it.
+A call that waits for itself, also through other calls, would wait for ever. Every flight knows the flights that the
+code inside it waits for; joining one that leads back raises. The edge is drawn before it is followed, so of two
+callers who close a circle at the same moment at least one sees it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from scalekit._core.guarded import Action, Guarded
-from scalekit._core.lineage import Frame
+from scalekit._core.lineage import Frame, Shared
 from scalekit._runtime.base import Waiter
-
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class State(Enum):
     OVERDUE = "overdue"
 
 
-class Flight(Frame):
+class Flight(Shared):
     """One computation that several callers may wait for: `waiters` are those who still do."""
 
     state = State.FLYING
@@ -49,7 +49,9 @@ class Flight(Frame):
     callers = 1
     waits_for: tuple[Flight, ...] = ()
 
-    def __init__(self, key: Hashable, outer: Frame | None, home: Any, began: float, deadline: float, waiter: Waiter) -> None:
+    def __init__(
+        self, key: Hashable, outer: Frame | None, home: Any, began: float, deadline: float, waiter: Waiter
+    ) -> None:
         self.key = key
         self.outer = outer
         self.home = home
@@ -97,8 +99,8 @@ class Flights(Guarded):
     ) -> tuple[Flight | None, bool]:
         """The flight of `key`, and whether this caller has to start it.
 
-        None and True: nothing flies and the answer is `known` by now, for another flight landed since this caller looked.
-        None and False: what flies waits for this very caller, directly or through others.
+        None and True: nothing flies and the answer is `known` by now, for another flight landed since this caller
+        looked. None and False: what flies waits for this very caller, directly or through others.
         """
         with self._lock:
             flight = self.flying.get(key)
@@ -133,8 +135,8 @@ class Flights(Guarded):
         return True
 
     def land(self, flight: Flight, state: State, error: BaseException | None = None) -> None:
-        """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its event
-        loop was closed under it."""
+        """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its
+        event loop was closed under it."""
 
         def decide() -> Action | None:
             if flight.state is not State.FLYING:
@@ -146,8 +148,8 @@ class Flights(Guarded):
         self._post(decide)
 
     def deliver(self, flight: Flight, value: Any, keep: Callable[..., bool], *form: Any) -> bool:
-        """The flight brought a value. `keep(key, *form)` stores it, under the lock, if nothing forbade it meanwhile; True
-        unless that found no room."""
+        """The flight brought a value. `keep(key, *form)` stores it, under the lock, if nothing forbade it meanwhile;
+        True unless that found no room."""
         waiters: list[Waiter] = []
         room = True
         with self._lock:
@@ -282,6 +284,3 @@ def twin(error: BaseException) -> BaseException:
     other.__cause__, other.__context__ = error.__cause__, error.__context__
     other.__suppress_context__ = error.__suppress_context__
     return other.with_traceback(error.__traceback__)
-
-
-

@@ -1,7 +1,7 @@
-"""The hot path: a hit in memory is answered by a wrapper compiled for the function's own signature, before any coroutine.
+"""The hot path: a hit in memory is answered by a wrapper compiled for the function's signature, before any coroutine.
 
-One look-up for each bare argument, one check that its type is the one the answer was stored under (`1 == True`), one look
-at the clock if the answer can expire, two additions. The index holds only entries whose arguments are atoms and whose
+One look-up for each bare argument, one check that its type is the one the answer was stored under (`1 == True`), one
+look at the clock if the answer can expire, two additions. The index holds only entries whose arguments are atoms and whose
 value cannot be changed; everything else, and every doubt, goes the slow way. As attrs and dataclasses do, the source is
 given to `linecache`, so that tracebacks and debuggers show it. The cost: benchmarks/overhead.py.
 """
@@ -112,6 +112,6 @@ def _make(source: str) -> Callable[..., Callable[..., Any]]:
     file = f"<scalekit wrapper {abs(hash(source)):x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     space: dict[str, Any] = {}
-    exec(compile(source, file, "exec"), space)  # noqa: S102  # our own template, filled with identifiers
+    exec(compile(source, file, "exec"), space)  # our own template, filled with identifiers
     make: Callable[..., Callable[..., Any]] = space["make"]
     return make

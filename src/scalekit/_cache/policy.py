@@ -41,7 +41,9 @@ LOOK = 1.0
 
 
 class Cache(Policy):
-    """The policy value. Functions that wear it have entries of their own; a `Memory` given in `tiers` they share as a bound."""
+    """The policy value. Functions that wear it have entries of their own; a `Memory` in `tiers` is a bound they
+    share.
+    """
 
     kind = "cache"
     shares = False
@@ -75,6 +77,7 @@ class Cache(Policy):
             raise refused(target.name)
         site = self.site(target)
         site.inner = proceed
+
         async def cached(*args: Any, **kwargs: Any) -> Any:
             try:
                 values, tree = site.key(args, kwargs)
@@ -208,8 +211,8 @@ class Cache(Policy):
             if flight.home == here and on_event_loop():
                 flights.leave_unheard(flight, frame, first, waiter)
                 raise BlockingError(
-                    f"{site.target.name} would block this thread until another call of it has ended, but that one runs on "
-                    f"this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
+                    f"{site.target.name} would block this thread until another call of it has ended, but that one "
+                    f"runs on this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
                 )
             try:
                 if not await waiter.wait(flight.deadline - runtime.now()):
@@ -244,8 +247,8 @@ class Cache(Policy):
         if flight is None:
             if not first:
                 raise ReentryError(
-                    f"{site.target.name} was called, with the same arguments, by code that its own running call waits for: "
-                    f"it would wait for itself for ever. Break the circle, or call the undecorated function "
+                    f"{site.target.name} was called, with the same arguments, by code that its own running call waits "
+                    f"for: it would wait for itself for ever. Break the circle, or call the undecorated function "
                     f"(its __wrapped__) inside."
                 )
         elif first:
@@ -316,8 +319,8 @@ def _refuse_stream(value: Any, target: Target) -> None:
         return
     if type(value) is Stream or hasattr(value, "__anext__") or (hasattr(value, "__next__") and hasattr(value, "close")):
         raise ConfigurationError(
-            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be cached "
-            f"yet. Cache a function that returns the collected items; limit and retry work on streams."
+            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
+            f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
         )
 
 
@@ -328,14 +331,16 @@ def _memory(tiers: Sequence[Any] | None) -> Memory | None:
     if len(found) == len(tiers) == 1:
         return found[0]
     raise ConfigurationError(
-        f'cache: tiers={tiers!r} is not known here. Write tiers=["memory"], or tiers=[scalekit.Memory(max_entries=1_000)].'
+        f'cache: tiers={tiers!r} is not known here. Write tiers=["memory"], or '
+        f"tiers=[scalekit.Memory(max_entries=1_000)]."
     )
 
 
 def no_store(reason: str = "no_store") -> None:
     """Keep the answer that is being computed out of every tier; its callers get it all the same.
 
-    Called inside a cached function, or inside what it calls; `reason` is told in the event `NotStored`. Outside of one it does nothing.
+    Called inside a cached function, or inside what it calls; `reason` is told in the event `NotStored`. Outside of one
+    it does nothing.
 
     >>> import scalekit
     >>> @scalekit.cache
@@ -387,8 +392,8 @@ def cache(
 
     Args:
         ttl: how long an answer is good, in seconds, as a timedelta or as "10m" (default: until it is evicted).
-        key: what makes two calls the same: a function of the same arguments, or a text such as "user:{user.id}:{query}".
-            Default: all arguments, by type and value.
+        key: what makes two calls the same: a function of the same arguments, or a text such as
+            "user:{user.id}:{query}". Default: all arguments, by type and value.
         ignore: names of parameters that do not matter, such as a client or a request id.
         version: a text that stands for the function's code in keys of shared stores. Default: a hash of the code.
         copy: "auto" gives every caller a value of its own where it can be changed; False shares one; a function copies.
@@ -397,13 +402,14 @@ def cache(
         flight_timeout: after how long a hung call no longer holds its key (default 10 minutes).
         name: one policy of that name in this process.
 
-    A caller's cancellation never touches the others who wait for the same call; errors are not kept; `None` is a value. Bare
-    `@cache` works.
+    A caller's cancellation never touches the others who wait for the same call; errors are not kept; `None` is a value.
+    Bare `@cache` works.
 
     Raises:
         ConfigurationError: at decoration: a wrong argument, a generator function, a function marked `@scalekit.effect`.
         UnkeyableArgument: at a call: an argument has no value to make a key of; the message names the remedies.
-        ReentryError: at a call that waits for itself. DeadlineExceeded: the shared call took longer than `flight_timeout`.
+        ReentryError: at a call that waits for itself.
+        DeadlineExceeded: the shared call took longer than `flight_timeout`.
 
     >>> import scalekit
     >>> @scalekit.cache(ttl="10m")
@@ -424,4 +430,5 @@ def cache(
         "flight_timeout": flight_timeout,
     }
     policy = Cache.named(name, given)
-    return policy if function is None else policy(function)
+    decorated: Any = function
+    return policy if decorated is None else policy(decorated)

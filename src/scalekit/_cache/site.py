@@ -1,14 +1,13 @@
 """One function's cache: its keys, its entries in the memory tier, its flights and its figures.
 
-Everything here is plain and synchronous. The policy (policy.py) tells the story of a call; the compiled wrapper (hot.py)
-answers the simplest hits before any of this runs.
+Everything here is plain and synchronous. The policy (policy.py) tells the story of a call; the compiled wrapper
+(hot.py) answers the simplest hits before any of this runs.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakSet, ref
@@ -58,8 +57,9 @@ class CacheInfo(NamedTuple):
 class CacheStats:
     """Figures of one function, in this process, since it was decorated.
 
-    `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller. `errors` are runs
-    that raised, `unstored` answers that were handed out and not kept. `entries` and `nbytes` are in memory now.
+    `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller. `errors`
+    are runs that raised, `unstored` answers that were handed out and not kept. `entries` and `nbytes` are in memory
+    now.
     """
 
     hits: int
@@ -72,7 +72,9 @@ class CacheStats:
 
 
 class Hot:
-    """What a compiled wrapper holds in its cell: the fast index, and the figures, so that a hit counts with one addition."""
+    """What a compiled wrapper holds in its cell: the fast index, and the figures, so that a hit counts with one
+    addition.
+    """
 
     __slots__ = ("errors", "fast", "hits", "joined", "misses", "open", "place", "unstored")
 
@@ -116,7 +118,7 @@ class Site:
     @property
     def flight_timeout(self) -> float:
         """Seconds after which a flight is disowned."""
-        return self._flight_timeout or settings.lookup("cache_flight_timeout")  # type: ignore[no-any-return]
+        return self._flight_timeout or settings.lookup("cache_flight_timeout")
 
     @functools.cached_property
     def identity(self) -> FunctionIdentity:

@@ -1,8 +1,8 @@
 """Puts layers around a function and gives back a real function: same colour, name, signature and annotations.
 
 A pile of decorators is one pipeline: a decorated function carries its `Binding`, and another policy binds the original
-function anew with one more layer, so no call passes through two wrappers. What a policy keeps for the function lives in the
-`Target`, which all bindings of one function share.
+function anew with one more layer, so no call passes through two wrappers. What a policy keeps for the function lives
+in the `Target`, which all bindings of one function share.
 
 cloudpickle takes a function of `__main__` apart into its code and its cells. So a wrapper's cells hold only things that
 pickle as "that cell of that binding", and a binding pickles as its function and its policies: the state stays behind.
@@ -16,11 +16,11 @@ import uuid
 import warnings
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from scalekit import settings
 from scalekit._core.drive import drive
-from scalekit._core.policy import CANONICAL_ORDER, Handler, Policy, tokens, arrived
+from scalekit._core.policy import CANONICAL_ORDER, Handler, Policy, arrived, tokens
 from scalekit._core.stream import Stream, async_generator_function, generator_function, lowered
 from scalekit._core.target import Shape, Target
 from scalekit.errors import ConfigurationError, ScalekitWarning
@@ -36,6 +36,13 @@ class Cell(functools.partial[Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return cell_of(self.binding, "handler")
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """What a wrapper holds and pickles as its place."""
+
+    place: tuple[Any, ...]
 
 
 class Binding:
@@ -57,7 +64,7 @@ class Binding:
         cell.binding = self
         compiled: Callable[[Binding], Wrapper | None] | None = getattr(policies[0], "compiled", None)
         wrapper = (compiled and not disabled and compiled(self)) or _wrapper(target.shape, cell)
-        self.wrapper = functools.update_wrapper(wrapper, _named(target.function))
+        self.wrapper = cast(FunctionType, functools.update_wrapper(wrapper, _named(target.function)))
         wrapper.__wrapped__ = target.function  # type: ignore[attr-defined]
         wrapper.__scalekit__ = self  # type: ignore[attr-defined]
         if target.effect:
@@ -65,7 +72,7 @@ class Binding:
         for policy in reversed(policies):
             for name, control in policy.sugar(target).items():
                 setattr(wrapper, name, control)
-                if hasattr(control, "place"):
+                if isinstance(control, Placed):
                     self.cells[name] = control
                     control.place = cell_of(self, name)
 
@@ -94,7 +101,9 @@ def _cell(binding: Binding, name: str) -> Any:
 
 
 def binding_of(function: Any) -> Binding | None:
-    """The binding that `function` was made by; None for a function that only copied our attributes (functools.wraps)."""
+    """The binding that `function` was made by; None for a function that only copied our attributes
+    (functools.wraps).
+    """
     binding = function.__dict__.get("__scalekit__") if isinstance(function, FunctionType) else None
     if isinstance(binding, Binding) and function.__code__ == binding.wrapper.__code__:
         return binding
@@ -104,7 +113,8 @@ def binding_of(function: Any) -> Binding | None:
 def bind(policies: tuple[Policy, ...], function: F, *, ordered: bool = False) -> F:
     """`function` with `policies` around it, outermost first, outside of those it already wears."""
     if isinstance(function, staticmethod | classmethod):
-        return type(function)(bind(policies, function.__func__, ordered=ordered))  # type: ignore[return-value]
+        inner: Any = type(function)(bind(policies, function.__func__, ordered=ordered))
+        return cast(F, inner)
     _check(policies, function)
     existing = binding_of(function)
     if existing is None:
@@ -140,7 +150,10 @@ def _warn_of_order(target: Target, policies: tuple[Policy, ...]) -> None:
     outer, inner = policies[0].kind, policies[1].kind
     if CANONICAL_ORDER.index(outer) > CANONICAL_ORDER.index(inner):
         why = {
-            ("retry", "cache"): "every attempt asks the cache again, and callers that share a flight retry it each alone",
+            (
+                "retry",
+                "cache",
+            ): "every attempt asks the cache again, and callers that share a flight retry it each alone",
             ("limit", "cache"): "a hit takes a permit it does not need",
             ("limit", "retry"): "the permit is held while a retry waits",
         }.get((outer, inner), f"the canonical order is {' > '.join(CANONICAL_ORDER)}")
@@ -163,15 +176,13 @@ def _wrapper(shape: Shape, handler: Cell) -> Wrapper:
         return generator_function(handler)
     if shape is Shape.ASYNC_GENERATOR:
         return async_generator_function(handler)
-    if shape is Shape.COROUTINE:
 
-        async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            value = await handler(*args, **kwargs)
-            return value if type(value) is not Stream else lowered(value)
-    else:
+    async def awaiting(*args: Any, **kwargs: Any) -> Any:
+        value = await handler(*args, **kwargs)
+        return value if type(value) is not Stream else lowered(value)
 
-        def wrapper(*args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-            value = drive(handler(*args, **kwargs))
-            return value if type(value) is not Stream else lowered(value)
+    def blocking(*args: Any, **kwargs: Any) -> Any:
+        value = drive(handler(*args, **kwargs))
+        return value if type(value) is not Stream else lowered(value)
 
-    return wrapper
+    return awaiting if shape is Shape.COROUTINE else blocking

@@ -1,9 +1,11 @@
-"""@scalekit.effect: this function changes the world, so never answer it from memory, and never do it twice by chance."""
+"""@scalekit.effect: this function changes the world, so never answer it from memory, and never do it twice by
+chance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from scalekit._core.bind import binding_of
 from scalekit.errors import ConfigurationError
@@ -30,9 +32,11 @@ def effect(function: F, /) -> F:
     """
     if isinstance(function, staticmethod | classmethod):
         effect(function.__func__)
-        return function
+        return cast(F, function)
     if not callable(function):
-        raise ConfigurationError(f"effect marks functions, and was given {function!r}. Write @scalekit.effect above a def.")
+        raise ConfigurationError(
+            f"effect marks functions, and was given {function!r}. Write @scalekit.effect above a def."
+        )
     binding = binding_of(function)
     if binding is not None:
         if binding.first("cache") is not None:
@@ -45,6 +49,6 @@ def effect(function: F, /) -> F:
 def refused(name: str) -> ConfigurationError:
     """What `cache` says to a function with side effects."""
     return ConfigurationError(
-        f"{name} is marked @scalekit.effect, and a cache would answer from memory instead of doing it. Take one of the two "
-        f"away: cache what is read, not what is done."
+        f"{name} is marked @scalekit.effect, and a cache would answer from memory instead of doing it. Take one of "
+        f"the two away: cache what is read, not what is done."
     )

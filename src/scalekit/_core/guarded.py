@@ -1,8 +1,9 @@
 """State under one short lock, which a finalizer may change too.
 
-The collector can close a coroutine or a generator at any allocation, also at one inside our own critical section, and in
-the same thread. Taking the lock there would deadlock. So whoever gives something back posts it and tries the lock; if
-it is taken, its holder finds the post when it leaves. Nothing here ever blocks in a finalizer, and nothing is lost.
+The collector can close a coroutine or a generator at any allocation, also at one inside our own critical section,
+and in the same thread. Taking the lock there would deadlock. So whoever gives something back posts it and tries the
+lock; if it is taken, its holder finds the post when it leaves. Nothing here ever blocks in a finalizer, and nothing
+is lost.
 
     with self._lock:
         decision = ...          # decide under the lock
@@ -74,6 +75,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

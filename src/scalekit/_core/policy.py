@@ -1,14 +1,15 @@
 """What a policy is: a value that decorates, and one layer around a call.
 
-A layer has the shape of the function itself, `async def (*args, **kwargs)`: there is no call object to build and to take
-apart at every layer. A policy's `around` runs once, at decoration; what it returns runs once a call. It awaits only the
-runtime, a store, or `proceed`. What all functions of a policy share (a pool, a budget) lives on the policy value; what it
-keeps for one function lives in `target.states`, so that another layer outside finds it again.
+A layer has the shape of the function itself, `async def (*args, **kwargs)`: there is no call object to build and to
+take apart at every layer. A policy's `around` runs once, at decoration; what it returns runs once a call. It awaits
+only the runtime, a store, or `proceed`. What all functions of a policy share (a pool, a budget) lives on the policy
+value; what it keeps for one function lives in `target.states`, so that another layer outside finds it again.
 
 A call's value may be a stream (see stream.py). A layer that must outlive the opening of a stream, or must fail before
 its first item, passes what `proceed` returned through `target.opened` unless its type is in `stream.PLAIN`.
 
-Pickled, a policy is its name and settings: the state stays behind, and policies with a name meet again where they arrive.
+Pickled, a policy is its name and settings: the state stays behind, and policies with a name meet again where they
+arrive.
 """
 
 from __future__ import annotations

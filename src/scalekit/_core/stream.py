@@ -1,9 +1,10 @@
 """A stream is a call whose value is still arriving: positioned on its first item, and it must be closed.
 
-A generator function (sync, async, or one that returns such an iterator) passes through the policies as `Stream(first, next,
-close)`: `first` is the item already read, `next` reads another one, and an `End` in place of an item says that there are no
-more. So `retry` can re-open until the first item was handed out, and `limit` keeps its permit until `close`. Around the
-outermost policy it becomes again what the user's function gave: a generator, or the SDK's own object in a thin proxy.
+A generator function (sync, async, or one that returns such an iterator) passes through the policies as
+`Stream(first, next, close)`: `first` is the item already read, `next` reads another one, and an `End` in place of an
+item says that there are no more. So `retry` can re-open until the first item was handed out, and `limit` keeps its
+permit until `close`. Around the outermost policy it becomes again what the user's function gave: a generator, or the
+SDK's own object in a thin proxy.
 
 `send`, `asend`, `throw` and `athrow` are refused: a stream may one day have several readers.
 """

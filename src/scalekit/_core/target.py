@@ -151,4 +151,5 @@ class Target:
             )
         if not stream:
             return value
-        return await (open_async(value) if self.shape.is_async else open_sync(value))
+        source: Any = value
+        return await (open_async(source) if self.shape.is_async else open_sync(source))

@@ -3,13 +3,14 @@
 Free permits are the items of a deque, so that an uncontended permit is one atomic `pop()` without a lock. Whoever finds
 none queues up, under the lock, and is woken with the permit already its own: nobody polls, and nobody is overtaken.
 
-A parent that holds a permit and waits for its children, each of which needs one, is a deadlock in a plain semaphore. Here,
-when none is free, the permit of a waiting ancestor (found in the lineage, see _core/lineage.py) is lent to one child at a
-time. The loan may outlive the parent: then the child gives the permit back. So at most `concurrency` calls work at once, as
-long as a parent only waits while its child runs.
+A parent that holds a permit and waits for its children, each of which needs one, is a deadlock in a plain semaphore.
+Here, when none is free, the permit of a waiting ancestor (found in the lineage, see _core/lineage.py) is lent to one
+child at a time. The loan may outlive the parent: then the child gives the permit back. So at most `concurrency`
+calls work at once, as long as a parent only waits while its child runs.
 
-Leaving without the lock and lending under it meet in two flags. The leaver writes `ended` and then reads `lent`; the lender
-writes `lent` and then reads `ended`. Whatever the interleaving, one of them sees the other, and the permit has one owner.
+Leaving without the lock and lending under it meet in two flags. The leaver writes `ended` and then reads `lent`; the
+lender writes `lent` and then reads `ended`. Whatever the interleaving, one of them sees the other, and the permit
+has one owner.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from threading import get_ident
 from typing import NamedTuple
 
 from scalekit._core.guarded import Action, Guarded
-from scalekit._core.lineage import Frame, ancestors
+from scalekit._core.lineage import Frame, Shared, ancestors
 from scalekit._runtime.base import Waiter
 
 
@@ -95,7 +96,8 @@ class Pool(Guarded):
     def leave(self, permit: Permit) -> None:
         """Give a permit back. Takes no lock that it might wait for, so a finalizer may call it.
 
-        (The policy has the way in and out of an uncontended permit written out: a method call each would be a fifth of it.)
+        (The policy has the way in and out of an uncontended permit written out: a method call each would be a fifth
+        of it.)
         """
         permit.ended = True
         if permit.lent or permit.lender is not None:
@@ -186,7 +188,9 @@ class Pool(Guarded):
                     break
                 ahead.append(other)
         self.settle()
-        return (bool(held) and all(permit.home == here for permit in held)) or any(other.home == here for other in ahead)
+        return (bool(held) and all(permit.home == here for permit in held)) or any(
+            other.home == here for other in ahead
+        )
 
     def settle(self) -> None:
         """Do what was posted, and give free slots to those who wait."""
@@ -217,9 +221,9 @@ class Pool(Guarded):
 
     def _borrow(self, ticket: Ticket) -> bool:
         for frame in ancestors(ticket.outer):
-            if not isinstance(frame, Permit):
+            if isinstance(frame, Shared):
                 frame.inside = (*frame.inside, ticket)
-            elif frame.slot.pool is self and not frame.ended:
+            elif isinstance(frame, Permit) and frame.slot.pool is self and not frame.ended:
                 if self._lend(frame, ticket):
                     return True
                 if frame.asking is None:

@@ -7,14 +7,13 @@ from threading import get_ident
 from typing import Any, cast
 
 from scalekit import _units, events, settings
-from scalekit._core.drive import drive
 from scalekit._core.lineage import current
 from scalekit._core.policy import Handler, Policy, Settings
 from scalekit._core.stream import PLAIN, Stream
 from scalekit._core.target import Target
-from scalekit._limit.permits import LimitState, Permit, Pool, Refusal, Ticket
-from scalekit._runtime.blocking import on_event_loop
+from scalekit._limit.permits import LimitState, Permit, Pool, Refusal
 from scalekit._runtime.base import Runtime
+from scalekit._runtime.blocking import on_event_loop
 from scalekit.errors import BlockingError, ConfigurationError, QueueFull, QueueTimeout
 
 EXAMPLE = "@scalekit.limit(concurrency=20)"
@@ -50,7 +49,6 @@ class Limit(Policy):
                     permit = slot.permit = Permit(get(), slot, who, get_ident())
             if permit is None:
                 permit = await self._wait(runtime, who)
-                slot = permit.slot
             token = put(permit)
             try:
                 value = await proceed(*args, **kwargs)
@@ -65,6 +63,7 @@ class Limit(Policy):
                     if permit.lent or permit.lender is not None:
                         pool.leave(permit)
                     else:
+                        slot = permit.slot
                         slot.permit = None
                         push(slot)
                         if queue:
@@ -90,8 +89,8 @@ class Limit(Policy):
             if runtime.blocking and on_event_loop() and pool.stuck(ticket):
                 pool.give_up(ticket)
                 raise BlockingError(
-                    f"{who} would block this thread until a permit of {self} comes back, but those who hold or await it "
-                    f"run on this thread's event loop. Call it from a thread, as in `await asyncio.to_thread(...)`."
+                    f"{who} would block this thread until a permit of {self} comes back, but those who hold or await "
+                    f"it run on this thread's event loop. Call it from a thread, as in `await asyncio.to_thread(...)`."
                 )
             try:
                 woken = await waiter.wait(timeout)
@@ -109,8 +108,8 @@ class Limit(Policy):
         if events.subscribers:
             events.emit(events.Refused(who, self.name or self.kind, depth, "max_queue"))
         return QueueFull(
-            f"{who}: {depth} callers wait already for a permit of {self}, and max_queue is {max_queue}. Shed this call, "
-            f"try again later, or raise max_queue.",
+            f"{who}: {depth} callers wait already for a permit of {self}, and max_queue is {max_queue}. Shed this "
+            f"call, try again later, or raise max_queue.",
             depth=depth,
         )
 
@@ -120,9 +119,10 @@ class Limit(Policy):
             events.emit(events.Refused(who, self.name or self.kind, state.waiting, "queue_timeout"))
         holders = ", ".join(f"{name} ({count})" for name, count in state.holders.items())
         return QueueTimeout(
-            f"{who}: no permit of {self} came within {timeout:g} s. {state.in_flight} of {state.concurrency} are held, by "
-            f"{holders or 'nobody'}; {state.waiting} callers wait. If these calls wait for each other through two limits, or "
-            f"through a thread that did not get their context, that is why; else raise concurrency or queue_timeout.",
+            f"{who}: no permit of {self} came within {timeout:g} s. {state.in_flight} of {state.concurrency} are "
+            f"held, by {holders or 'nobody'}; {state.waiting} callers wait. If these calls wait for each other through "
+            f"two limits, or through a thread that did not get their context, that is why; else raise concurrency or "
+            f"queue_timeout.",
             depth=state.waiting,
         )
 
@@ -189,7 +189,9 @@ def leased(stream: Stream, lease: Lease, target: Target) -> Stream:
 def whole(value: Any, argument: str, least: int = 1) -> int:
     """`value` if it is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(f"limit: {argument}={value!r} is not a whole number of at least {least}. Write {EXAMPLE}.")
+        raise ConfigurationError(
+            f"limit: {argument}={value!r} is not a whole number of at least {least}. Write {EXAMPLE}."
+        )
     return value
 
 
@@ -203,8 +205,8 @@ def limit(
     """At most `concurrency` calls at once, in threads and event loops together; the others wait in order.
 
     Args:
-        concurrency: how many calls may run at once. Every function that wears this value, or one of the same `name`, counts.
-        queue_timeout: how long a caller waits for its permit, in seconds or as "30s" (default 5 minutes).
+        concurrency: how many calls may run at once. Every function that wears this value, or one of the same `name`,
+        counts. queue_timeout: how long a caller waits for its permit, in seconds or as "30s" (default 5 minutes).
         max_queue: how many callers may wait (default 10,000); the next one is refused at once.
         name: one limit of that name in this process; the same name with other settings is a ConfigurationError.
 
@@ -213,8 +215,8 @@ def limit(
         QueueFull, QueueTimeout: at a call; both are `Overloaded`.
         BlockingError: a sync function, called on an event loop's thread, would wait for tasks of that same loop.
 
-    A stream (a generator, or an SDK's stream) keeps its permit until it is closed. A call inside a call of the same limit
-    borrows its parent's permit when none is free, so nesting does not deadlock.
+    A stream (a generator, or an SDK's stream) keeps its permit until it is closed. A call inside a call of the same
+    limit borrows its parent's permit when none is free, so nesting does not deadlock.
 
     >>> import scalekit
     >>> @scalekit.limit(concurrency=2)

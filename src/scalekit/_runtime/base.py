@@ -1,7 +1,8 @@
 """What a policy may ask of the world it runs in: the time, a pause, a way to be woken, somebody to lead a flight.
 
 There are two runtimes. On an event loop (asyncio or trio, found at each wait) the methods suspend. In a thread they
-block, and so the same `async def` of a policy finishes in a single step (see _core/drive.py). State never sees a runtime.
+block, and so the same `async def` of a policy finishes in a single step (see _core/drive.py). State never sees a
+runtime.
 """
 
 from __future__ import annotations

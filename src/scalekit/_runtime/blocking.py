@@ -32,7 +32,7 @@ class Blocking:
     waiter = BlockingWaiter
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251  # in this runtime nothing suspends
 
     def home(self) -> int:
         return get_ident()

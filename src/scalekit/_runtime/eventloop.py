@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-
 if TYPE_CHECKING:
     import trio
 
@@ -148,7 +147,7 @@ class TrioTask:
             try:
                 with self._scope:
                     await body
-            except BaseException:  # noqa: S110  # the body told whom it concerns; a system task that raises ends the run
+            except BaseException:  # the body told whom it concerns; a system task that raises ends the run
                 pass
 
         trio.lowlevel.spawn_system_task(run, context=context)

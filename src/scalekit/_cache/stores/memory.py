@@ -203,11 +203,11 @@ class Memory:
 
     @property
     def max_entries(self) -> int:
-        return self._max_entries or settings.lookup("cache_max_entries")  # type: ignore[no-any-return]
+        return self._max_entries or settings.lookup("cache_max_entries")
 
     @property
     def max_bytes(self) -> int:
-        return self._max_bytes or settings.lookup("cache_max_bytes")  # type: ignore[no-any-return]
+        return self._max_bytes or settings.lookup("cache_max_bytes")
 
     @property
     def touches(self) -> bool:

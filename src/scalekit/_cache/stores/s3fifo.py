@@ -18,6 +18,7 @@ entry that is removed from the middle (invalidated, replaced) leaves nothing beh
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,28 +63,16 @@ class _Queue:
         self.nbytes -= entry.size
 
 
-class _Ghosts:
+class _Ghosts(OrderedDict[int, None]):
     """Fingerprints of what left a queue, the last `room` of them."""
 
-    __slots__ = ("_last", "numbers")
-
-    def __init__(self) -> None:
-        self.numbers: dict[int, int] = {}
-        self._last = 0
-
     def add(self, fingerprint: int, room: int) -> None:
-        self._last += 1
-        self.numbers[fingerprint] = self._last
-        if len(self.numbers) > room + room // 4 + 16:  # forget the old ones, all at once and seldom
-            oldest = self._last - room
-            self.numbers = {one: number for one, number in self.numbers.items() if number > oldest}
+        self[fingerprint] = None
+        while len(self) > room:
+            self.popitem(last=False)
 
-    def take(self, fingerprint: int, room: int) -> bool:
-        number = self.numbers.pop(fingerprint, None)
-        return number is not None and self._last - number < room
-
-    def count(self, room: int) -> int:
-        return max(1, min(room, len(self.numbers)))
+    def take(self, fingerprint: int) -> bool:
+        return self.pop(fingerprint, 0) is None
 
 
 class S3Fifo:
@@ -101,16 +90,14 @@ class S3Fifo:
     def add(self, entry: Entry) -> None:
         """A new entry: into small, or into main if it was evicted not long ago."""
         small, main = self._small_ghosts, self._main_ghosts
-        if not (small.numbers or main.numbers):
-            self.small.append(entry)
-            return
-        fingerprint, room = _fingerprint(entry), self.small.count + self.main.count
-        if small.take(fingerprint, room):
-            self.share = min(0.9, self.share + min(0.05, 4 / room * max(1, main.count(room) / small.count(room))))
-            entry.main = True
-        elif main.take(fingerprint, room):
-            self.share = max(0.02, self.share - min(0.05, 4 / room * max(1, small.count(room) / main.count(room))))
-            entry.main = True
+        if small or main:
+            fingerprint, step = _fingerprint(entry), 4 / max(1, self.small.count + self.main.count)
+            if small.take(fingerprint):
+                self.share = min(0.9, self.share + min(0.05, step * max(1, len(main) / max(1, len(small)))))
+                entry.main = True
+            elif main.take(fingerprint):
+                self.share = max(0.02, self.share - min(0.05, step * max(1, len(small) / max(1, len(main)))))
+                entry.main = True
         (self.main if entry.main else self.small).append(entry)
 
     def discard(self, entry: Entry) -> None:
