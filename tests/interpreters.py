@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 SRC = Path(__file__).parent.parent / "src"
 PREAMBLE = f"""
 import sys, types

@@ -181,7 +181,7 @@ CONSTANTS = {
     "tuple": ("LIMITS = (LIMIT, ('a',))\ndef f(): return LIMITS", True),
     "set": ("LIMITS = frozenset({LIMIT})\ndef f(): return LIMITS", True),
     "frozen dataclass": (
-        "import dataclasses\nC = dataclasses.make_dataclass('C', ['a'], frozen=True)\nONE = C(LIMIT)\ndef f(): return ONE",
+        "import dataclasses as d\nC = d.make_dataclass('C', ['a'], frozen=True)\nONE = C(LIMIT)\ndef f(): return ONE",
         True,
     ),
     "enum": ("import enum\nclass E(enum.Enum):\n    A = LIMIT\nONE = E.A\ndef f(): return ONE", True),
@@ -385,6 +385,35 @@ def test_functions_without_source_go_by_their_bytecode() -> None:
     other = made("def f(x): return LIMIT")
     other.__globals__["LIMIT"] = 4
     assert identity(other).digest != found[-1].digest
+
+
+def test_our_own_wrappers_are_looked_through() -> None:
+    """A decorated function in a closure, itself for example, is the function inside, not our bookkeeping."""
+    import scalekit
+
+    def make(step: int) -> Any:
+        @scalekit.cache
+        def count(n: int) -> int:
+            return 0 if n <= 0 else 1 + count(n - step)
+
+        return count
+
+    one, two = make(1), make(2)
+    assert identity(one).stable
+    assert identity(one).digest == identity(one.__wrapped__).digest != identity(two).digest
+
+
+def test_proxies_in_closures_are_not_followed() -> None:
+    """An object that has every attribute, as remote proxies have, is a cell without a value."""
+
+    class Proxy:
+        def __getattr__(self, name: str) -> Any:
+            return Proxy()
+
+        def __call__(self) -> None: ...
+
+    proxy = Proxy()
+    assert not identity(lambda: proxy).stable
 
 
 def test_recursive_closures_have_an_identity() -> None:

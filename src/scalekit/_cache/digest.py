@@ -80,7 +80,8 @@ def _write(node: Any, parts: list[bytes]) -> None:
         )
     else:
         assert isinstance(node, FunctionType | BuiltinFunctionType) or hasattr(node, "__qualname__")
-        _write(("function", qualified(node)), parts)
+        parts.append(b"m")
+        _write(qualified(node), parts)
 
 
 def _named(kind: type[Any]) -> bytes:

@@ -1,9 +1,10 @@
 """The hot path: a hit in memory is answered by a wrapper compiled for the function's signature, before any coroutine.
 
 One look-up for each bare argument, one check that its type is the one the answer was stored under (`1 == True`), one
-look at the clock if the answer can expire, two additions. The index holds only entries whose arguments are atoms and whose
-value cannot be changed; everything else, and every doubt, goes the slow way. As attrs and dataclasses do, the source is
-given to `linecache`, so that tracebacks and debuggers show it. The cost: benchmarks/overhead.py.
+look at the clock if the answer can expire, a flag and an addition. The index holds only entries whose arguments are
+atoms and whose value cannot be changed; everything else, and every doubt, goes the slow way. As attrs and
+dataclasses do, the source is given to `linecache`, so that tracebacks and debuggers show it. The cost:
+benchmarks/overhead.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def make(_hot, _slow, _drive, _now, _defaults):
             _entry = _hot.fast{path}
             {unpack}
             if {same}:
-                _entry.hits += 1
+                _entry.hit = True
                 _hot.hits += 1
                 return _entry.value
         except Exception:

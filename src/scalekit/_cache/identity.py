@@ -56,7 +56,10 @@ class FunctionIdentity:
     @functools.cached_property
     def _found(self) -> tuple[str, str | None]:
         search = _Search(self.version)
-        return digest(search.of(self.function)), search.reason
+        try:
+            return digest(search.of(self.function)), search.reason
+        except RecursionError:
+            return digest(self.name), f"{self.name} closes over functions that are nested too deeply"
 
     @property
     def digest(self) -> str:
@@ -116,9 +119,12 @@ class _Search:
         if isinstance(function, MethodType):
             return ("method", name, self.of(function.__func__), self._receiver(function.__self__, function))
         if isinstance(function, FunctionType):
+            binding = function.__dict__.get("__scalekit__")  # our own wrapper: functools.wraps copies this attribute
+            if getattr(binding, "wrapper", None) is function:
+                return self.of(cast(Any, function).__wrapped__)
             return ("function", name, self._function(function))
-        if isinstance(inner := getattr(function, "__wrapped__", None), Callable):  # type: ignore[arg-type]
-            return ("wrapper", name, self.of(inner))
+        if _wraps(function):
+            return ("wrapper", name, self.of(function.__wrapped__))
         call: Any = kind_of(function).__call__
         if isinstance(call, FunctionType):
             return ("object", name, self.of(call), self._receiver(function, call))
@@ -154,13 +160,13 @@ class _Search:
                 return "empty"
         if isinstance(value, (FunctionType, MethodType, functools.partial)):
             return self.of(cast(Any, value))
-        if hasattr(value, "__wrapped__") and callable(value) and not isinstance(value, type):
+        if _wraps(value):
             return self.of(value)
         try:
             return canonical(value, what)
         except UnkeyableArgument:
-            # An argument is in the key by itself, so a default without a value spoils nothing.
-            if not what.startswith("default") and self.version is None:
+            # A default is in the key of the call, and a constant that holds a client is none.
+            if self.version is None and not what.startswith(("default", "constant")):
                 kind = kind_of(value)
                 owner = f" of {_name(function)}" if function is not None else ""
                 self._spoil(
@@ -187,6 +193,11 @@ class _Cell:
 
     def __init__(self, cell: CellType) -> None:
         self.cell = cell
+
+
+def _wraps(value: Any) -> bool:
+    """True for what `functools.lru_cache` and its like make; an attribute of the object's own, as proxies have any."""
+    return "__wrapped__" in getattr(value, "__dict__", ()) and callable(value) and not isinstance(value, type)
 
 
 def _body(function: FunctionType) -> tuple[Tree, set[str]]:

@@ -311,8 +311,9 @@ class _Bodies(dict[Kind, Body]):
         from scalekit._cache.kinds import resolve
 
         if len(self) >= 2048:  # classes made by the thousand are let go
-            for known in [known for known in self if known not in _BUILTIN]:
-                self.pop(known, None)
+            for known in [*self]:
+                if known not in _BUILTIN:
+                    self.pop(known, None)
         self[kind] = body = resolve(kind)
         return body
 

@@ -155,7 +155,7 @@ class Site:
                 return MISSING
         if self.memory.touches:
             self.memory.touch(entry)
-        entry.hits += 1
+        entry.hit = True
         self.hot.hits += 1
         if entry.alias is None and entry.thaw is None:
             self._open_fast(values, tree, entry)

@@ -58,7 +58,7 @@ def _of_one_line(code: CodeType, found: list[Node], text: str) -> list[Node]:
     return [one for one in same if _inside(code, one)] or same
 
 
-@lru_cache(8)
+@lru_cache(2)
 def _told_apart(text: str, line: int) -> list[Tree]:
     """The bytecode of each lambda of a line. Each is given a line of its own, so that its code can be recognised."""
     tree = ast.parse(text)
@@ -71,7 +71,7 @@ def _told_apart(text: str, line: int) -> list[Tree]:
     return [codes[_FAR + place] for place in range(len(lambdas))]
 
 
-@lru_cache(8)
+@lru_cache(2)
 def _parsed(text: str) -> tuple[dict[int, list[Node]], dict[int, list[CodeType]]]:
     """The functions of a file and their code, by the line on which they begin."""
     tree = ast.parse(text)

@@ -36,17 +36,16 @@ class Entry:
     """One kept answer. `thaw` makes a fresh copy of `value` (None: it is shared); `expires` is monotonic time.
 
     `kind`, `alias` and `receiver` are the fast index's: the types of the bare arguments, their place in `table.fast`
-    (None: not there), and the object whose method it answers. A reader counts `hits`; what follows is the Memory's.
+    (None: not there), and the object whose method it answers. A reader sets `hit`; what follows is the Memory's.
     """
 
     __slots__ = (
         "alias",
         "expires",
-        "hits",
+        "hit",
         "key",
         "kind",
         "main",
-        "mark",
         "newer",
         "older",
         "receiver",
@@ -74,8 +73,7 @@ class Entry:
         self.receiver: Any = None
         self.table: Table | None = None
         self.size = 0
-        self.hits = 0
-        self.mark = 0
+        self.hit = False
         self.main = False
         self.older: Entry | None = None
         self.newer: Entry | None = None
@@ -154,7 +152,7 @@ class _Named:
 
     def replace(self, old: Entry, new: Entry) -> None:
         self.discard(old)
-        new.hits, new.mark = old.hits, old.mark
+        new.hit = old.hit
         self.add(new)
 
     def touch(self, entry: Entry) -> None:

@@ -11,9 +11,10 @@ ghosts know says that small was too small, one that main's ghosts know says the 
 loops, moving popularity and recency, with room for 5 to 2,000 entries: 4 points above LRU on the mean, at worst 1.7
 below (all keys replaced at once), static Zipf no worse than with a fixed tenth.
 
-A hit touches no queue: it is `entry.hits += 1` without a lock (a lost increment is not worth one), and an entry's
-frequency is what `hits` gained over `mark`, three at most. The queues are linked through the entries themselves, so an
-entry that is removed from the middle (invalidated, replaced) leaves nothing behind that would keep its value alive.
+A hit touches no queue: it is `entry.hit = True`, without a lock. (The paper counts to three. On the same traces that
+gains 0.1 to 0.3 points of hit ratio, and makes every hit a tenth slower.) The queues are linked through the entries
+themselves, so an entry that is removed from the middle (invalidated, replaced) leaves nothing behind that would keep
+its value alive.
 """
 
 from __future__ import annotations
@@ -107,11 +108,11 @@ class S3Fifo:
     def replace(self, old: Entry, new: Entry) -> None:
         """A new value of the same key: it keeps what the old one earned, and begins its way through the queue anew."""
         self.discard(old)
-        new.main, new.hits, new.mark = old.main, old.hits, old.mark
+        new.main, new.hit = old.main, old.hit
         (self.main if new.main else self.small).append(new)
 
     def touch(self, entry: Entry) -> None:
-        """Nothing: the count of hits is enough."""
+        """Nothing: the flag is enough."""
 
     def victim(self, arrived: Entry, now: float, entries: float, nbytes: float) -> Entry:
         """Take one entry out, never the one that just `arrived`. What has expired goes as soon as it is seen.
@@ -127,8 +128,8 @@ class S3Fifo:
                 small.remove(head)
                 if head.expires <= now:
                     return head
-                if head.hits > head.mark:
-                    head.mark = head.hits
+                if head.hit:
+                    head.hit = False
                     head.main = True
                     main.append(head)
                     continue
@@ -140,10 +141,10 @@ class S3Fifo:
             if head is not arrived:
                 if head.expires <= now:
                     return head
-                if head.hits <= head.mark:
+                if not head.hit:
                     self._main_ghosts.add(_fingerprint(head), room)
                     return head
-                head.mark = head.hits - min(3, head.hits - head.mark) + 1
+                head.hit = False
             main.append(head)
 
 
