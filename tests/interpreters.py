@@ -29,9 +29,7 @@ def pythons() -> list[str]:
     named = os.environ.get("SCALEKIT_TEST_PYTHONS")
     if named:
         return [sys.executable, *named.split(os.pathsep)]
-    found = {
-        version: sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")) for version in ("3.11", "3.13")
-    }
+    found = {version: sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")) for version in SUPPORTED}
     running = f"3.{sys.version_info.minor}"
     return [sys.executable, *[str(paths[-1]) for version, paths in found.items() if paths and version != running]]
 

@@ -9,6 +9,7 @@ import gc
 import threading
 import time
 import traceback
+import weakref
 from typing import Any
 
 import pytest
@@ -784,3 +785,29 @@ def test_a_partial_keeps_its_arguments_in_the_key() -> None:
     assert small("q") == "small q"
     assert large("q") == "large q"
     assert small.cache.key("q") != large.cache.key("q")
+
+
+async def test_a_failed_call_leaves_no_cycles(colour: Colour) -> None:
+    """An exception that went through a flight is freed when its caller drops it, without waiting for the collector."""
+
+    class Mine(Exception):
+        pass
+
+    @scalekit.cache
+    @scalekit.retry
+    @scalekit.limit(concurrency=1)
+    @colour.define
+    async def ask(x: int) -> int:
+        raise Mine
+
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await colour.call(ask, 1)
+        except Mine as error:
+            gone = weakref.ref(error)
+        await colour.sleep(0)
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -499,3 +499,12 @@ def test_disabled_by_the_place() -> None:
     )
     environment = {**os.environ, "SCALEKIT_DISABLE": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_warnings_point_at_the_decorator_line() -> None:
+    """Bare or called, the warning about an order shows the user's file."""
+    inner = scalekit.retry(lambda: None)
+    with pytest.warns(scalekit.ScalekitWarning) as warned:
+        scalekit.limit(concurrency=1)(inner)
+        scalekit.retry(scalekit.cache(lambda: None))
+    assert {warning.filename for warning in warned} == {__file__}

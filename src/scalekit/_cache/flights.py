@@ -47,6 +47,7 @@ class Flight(Shared):
     task: Any = None  # None: it flies in its first caller's thread
     started = False
     callers = 1
+    unheard = 0  # callers who will still ask for the error
     waits_for: tuple[Flight, ...] = ()
 
     def __init__(
@@ -58,6 +59,15 @@ class Flight(Shared):
         self.began = began
         self.deadline = deadline
         self.waiters = [waiter]
+
+    def take_error(self, first: bool) -> BaseException:
+        """The error for one caller; with the last one it is let go, for its traceback leads back here."""
+        assert self.error is not None
+        error = self.error if first else twin(self.error)
+        self.unheard -= 1
+        if self.unheard <= 0:
+            self.error = None
+        return error
 
 
 def nearest(frame: Frame | None) -> Flight | None:
@@ -86,6 +96,7 @@ class Flights(Guarded):
     def __init__(self) -> None:
         super().__init__()
         self.flying: dict[Hashable, Flight] = {}
+        self._forked: Callable[[], object] = int
 
     def board(
         self,
@@ -141,8 +152,9 @@ class Flights(Guarded):
         def decide() -> Action | None:
             if flight.state is not State.FLYING:
                 return None
-            flight.error = error
             waiters = self._end(flight, state)
+            flight.unheard = len(waiters) - (flight.task is None)
+            flight.error = error if flight.unheard else None
             return lambda: wake(waiters)
 
         self._post(decide)
@@ -244,9 +256,14 @@ class Flights(Guarded):
         if self.flying.get(flight.key) is flight:
             del self.flying[flight.key]
 
+    def on_fork(self, act: Callable[[], object]) -> None:
+        """What else to mend in a forked child: the memory that these flights fill."""
+        self._forked = act
+
     def _after_fork(self) -> None:
         self._posted.clear()
         self.flying.clear()
+        self._forked()
 
 
 def wake(waiters: list[Waiter], here: Any = None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from scalekit import _units, events
 from scalekit._cache.controls import CacheControls
 from scalekit._cache.copies import Copy
-from scalekit._cache.flights import Flight, State, nearest, twin
+from scalekit._cache.flights import Flight, State, nearest
 from scalekit._cache.hot import compiled
 from scalekit._cache.normal import WrongCall
 from scalekit._cache.site import MISSING, Site, Values
@@ -284,8 +284,11 @@ class Cache(Policy):
         if flight.state is State.LANDED:
             return flight.value if first or flight.copy is None else flight.copy()
         if flight.state is State.FAILED:
-            assert flight.error is not None
-            raise flight.error if first else twin(flight.error)
+            error = flight.take_error(first)
+            try:
+                raise error
+            finally:
+                del error  # or the traceback would hold the frame that holds the exception
         raise DeadlineExceeded(
             f"{site.target.name}: the call that {flight.callers} callers waited for took longer than flight_timeout "
             f"({site.flight_timeout:g} s), and was given up. Its key is free; the next caller starts anew."

@@ -106,6 +106,7 @@ class Site:
         self.memory = memory
         self.table = Table()
         self.flights = Flights()
+        self.flights.on_fork(memory._after_fork)
         self.watching: WeakSet[Any] = WeakSet()
         """Event loops with a timer for flights that take too long."""
         self.watched: Any = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import uuid
 import warnings
 from collections.abc import Callable
@@ -161,8 +162,16 @@ def _warn_of_order(target: Target, policies: tuple[Policy, ...]) -> None:
             f"{target.name}: {outer} is outside of {inner}: {why}. Put @{inner} above @{outer}, or let "
             f"scalekit.stack({inner}(...), {outer}(...)) order them.",
             ScalekitWarning,
-            stacklevel=4,
+            stacklevel=_levels_to_the_user(),
         )
+
+
+def _levels_to_the_user() -> int:
+    """The `stacklevel` of the line that decorates."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("scalekit."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _named(function: Any) -> Any:

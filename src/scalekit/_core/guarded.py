@@ -21,8 +21,9 @@ from weakref import WeakSet
 
 Action = Callable[[], object]
 
-_all: WeakSet[Guarded] = WeakSet()
+_guarded: WeakSet[Guarded] = WeakSet()
 _held: list[Guarded] = []
+_PATIENCE = 1.0  # seconds: a signal handler that forks inside a critical section must not wait for itself
 
 
 class Guarded:
@@ -31,7 +32,7 @@ class Guarded:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._posted: deque[Callable[[], Action | None]] = deque()
-        _all.add(self)
+        _guarded.add(self)
 
     def _post(self, decide: Callable[[], Action | None]) -> None:
         """Run `decide` under the lock, here or by its holder; it returns what is to be done outside, if anything."""
@@ -57,9 +58,7 @@ class Guarded:
 
 
 def _before_fork() -> None:
-    _held.extend(_all)
-    for guarded in _held:
-        guarded._lock.acquire()
+    _held.extend(guarded for guarded in _guarded if guarded._lock.acquire(timeout=_PATIENCE))
 
 
 def _after_fork_in_parent() -> None:
@@ -68,8 +67,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    while _held:
-        guarded = _held.pop()
+    _held.clear()
+    for guarded in list(_guarded):
         guarded._lock = threading.Lock()
         guarded._after_fork()
 

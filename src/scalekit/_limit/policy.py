@@ -26,11 +26,11 @@ class Limit(Policy):
 
     def __init__(self, name: str | None, settings: Settings) -> None:
         super().__init__(name, settings)
-        self.pool = Pool(whole(settings["concurrency"], "concurrency"))
+        self.pool = Pool(_units.count(settings["concurrency"], "concurrency"))
         given = settings["queue_timeout"]
         self.queue_timeout = None if given is None else _units.seconds(given, "queue_timeout")
         given = settings["max_queue"]
-        self.max_queue = None if given is None else whole(given, "max_queue", least=0)
+        self.max_queue = None if given is None else _units.count(given, "max_queue", minimum=0)
 
     def around(self, proceed: Handler, target: Target) -> Handler:
         pool, runtime, who = self.pool, target.runtime, target.name
@@ -142,7 +142,7 @@ class LimitControls:
 
     def update(self, *, concurrency: int) -> None:
         """Another concurrency from now on. Calls that run are not touched; a smaller limit is reached as they end."""
-        self._limit.pool.resize(whole(concurrency, "concurrency"))
+        self._limit.pool.resize(_units.count(concurrency, "concurrency"))
 
 
 class Lease:
@@ -184,15 +184,6 @@ def leased(stream: Stream, lease: Lease, target: Target) -> Stream:
             lease()
 
     return Stream(stream.first, step, close, stream.source)
-
-
-def whole(value: Any, argument: str, least: int = 1) -> int:
-    """`value` if it is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigurationError(
-            f"limit: {argument}={value!r} is not a whole number of at least {least}. Write {EXAMPLE}."
-        )
-    return value
 
 
 def limit(
