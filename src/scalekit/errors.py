@@ -19,6 +19,9 @@ The user's own exceptions are not in it: they pass through as they were raised.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 __all__ = [
     "BlockingError",
     "CircuitOpen",
@@ -131,3 +134,11 @@ class ScalekitWarning(UserWarning):
     """Something works, but not as well as it could; said once."""
 
     __module__ = "scalekit"
+
+
+def warn(message: str) -> None:
+    """Warn at the first line outside of scalekit: the one with the decorator."""
+    level, frame = 2, sys._getframe(1)  # 1 would be this function
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scalekit."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ScalekitWarning, stacklevel=level)

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import uuid
-import warnings
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -24,7 +22,7 @@ from scalekit._core.drive import drive
 from scalekit._core.policy import CANONICAL_ORDER, Handler, Policy, arrived, tokens
 from scalekit._core.stream import Stream, async_generator_function, generator_function, lowered
 from scalekit._core.target import Shape, Target
-from scalekit.errors import ConfigurationError, ScalekitWarning
+from scalekit.errors import ConfigurationError, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
 Wrapper = Callable[..., Any]
@@ -158,20 +156,10 @@ def _warn_of_order(target: Target, policies: tuple[Policy, ...]) -> None:
             ("limit", "cache"): "a hit takes a permit it does not need",
             ("limit", "retry"): "the permit is held while a retry waits",
         }.get((outer, inner), f"the canonical order is {' > '.join(CANONICAL_ORDER)}")
-        warnings.warn(
+        warn(
             f"{target.name}: {outer} is outside of {inner}: {why}. Put @{inner} above @{outer}, or let "
-            f"scalekit.stack({inner}(...), {outer}(...)) order them.",
-            ScalekitWarning,
-            stacklevel=_levels_to_the_user(),
+            f"scalekit.stack({inner}(...), {outer}(...)) order them."
         )
-
-
-def _levels_to_the_user() -> int:
-    """The `stacklevel` of the line that decorates."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("scalekit."):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _named(function: Any) -> Any:

@@ -14,13 +14,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from types import CodeType, ModuleType
 from typing import Any
 from weakref import WeakSet
 
-from scalekit.errors import ScalekitWarning
+from scalekit.errors import warn
 
 _CLIENT_MARKS = ("_base_url", "base_url", "api_key", "_client", "client", "async_client")
 _MISSING = object()
@@ -51,11 +50,9 @@ def warn_of_retrying_clients(function: Callable[..., Any], name: str) -> None:
         return
     with contextlib.suppress(TypeError):  # of what takes no weak reference: it may hear this twice
         _told.add(function)
-    warnings.warn(
+    warn(
         f"{name} is under scalekit.retry, and {' and '.join(clients)} retries by itself too, so attempts multiply. "
-        f"Switch those off where the client is made: max_retries=0.",
-        ScalekitWarning,
-        stacklevel=_outside(),
+        f"Switch those off where the client is made: max_retries=0."
     )
 
 
@@ -131,11 +128,3 @@ def _static(value: Any, name: str) -> Any:
         return inspect.getattr_static(value, name, None)
     except Exception:
         return None
-
-
-def _outside() -> int:
-    """The `stacklevel` of the first frame that is not scalekit's: the line with the decorator."""
-    level, frame = 0, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("scalekit."):
-        level, frame = level + 1, frame.f_back
-    return level  # this frame was counted, as `stacklevel=1` counts the caller of `warn`
