@@ -1,68 +1,61 @@
 """Facts, not log lines: every policy says what it did through one `emit`, and whoever subscribed hears it.
 
-An event is a small frozen dataclass. Nothing is built while nobody listens (`if events.subscribers: ...`), a subscriber
+An event is a small named tuple. Nothing is built while nobody listens (`if events.subscribers: ...`), a subscriber
 runs in the caller's thread outside every lock, and what it raises is logged and never reaches the call. Hits of the
 memory tier are counted, not emitted: an event would cost more than the hit.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Computed", "Event", "GaveUp", "Joined", "NotStored", "Refused", "Retried", "Waited", "emit", "subscribe"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """`function` is "module.qualname" of the decorated function."""
-
-    function: str
-
-
-@dataclass(frozen=True, slots=True)
-class Computed(Event):
+class Computed(NamedTuple):
     """A flight landed: the function ran for `seconds`; `error` is what it raised, or None."""
 
+    function: str
     seconds: float
     error: BaseException | None
     callers: int
 
 
-@dataclass(frozen=True, slots=True)
-class Joined(Event):
+class Joined(NamedTuple):
     """A caller shared the flight of another one."""
 
+    function: str
 
-@dataclass(frozen=True, slots=True)
-class NotStored(Event):
+
+class NotStored(NamedTuple):
     """A value was handed out and not kept, for this `reason`."""
 
+    function: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Waited(Event):
+class Waited(NamedTuple):
     """A caller stood in the queue of the limit `policy` for `seconds` and got its permit."""
 
+    function: str
     policy: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused(Event):
+class Refused(NamedTuple):
     """The limit `policy` sent a caller away, with `depth` others waiting."""
 
+    function: str
     policy: str
     depth: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retried(Event):
+class Retried(NamedTuple):
     """Attempt number `attempt` (1 is the first) failed and another follows after `wait` seconds."""
 
+    function: str
     policy: str
     attempt: int
     wait: float
@@ -70,15 +63,18 @@ class Retried(Event):
     error: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class GaveUp(Event):
+class GaveUp(NamedTuple):
     """The last of `attempts` attempts failed."""
 
+    function: str
     policy: str
     attempts: int
     verdict: str
     error: BaseException | None
 
+
+Event = Computed | Joined | NotStored | Waited | Refused | Retried | GaveUp
+"""Any of them; `function` is "module.qualname" of the decorated function."""
 
 Subscriber = Callable[[Event], object]
 
@@ -109,4 +105,6 @@ def emit(event: Event) -> None:
         try:
             subscriber(event)
         except Exception:
+            import logging
+
             logging.getLogger("scalekit").exception("scalekit: the subscriber %r failed on %r", subscriber, event)

@@ -24,8 +24,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Never, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Never, cast
 
 from scalekit._units import count, seconds, size
 from scalekit.errors import ConfigurationError
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["KNOWN", "Setting", "configure", "lookup", "namespace_of", "reset"]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """`parse(value, argument)` checks a value and gives it its final form; `text` says what the setting is for."""
 
     default: Any

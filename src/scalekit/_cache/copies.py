@@ -10,36 +10,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from enum import Enum
-from fractions import Fraction
-from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Literal
-from uuid import UUID
 
 Thaw = Callable[[Any], Any]
 Copy = Literal["auto"] | bool | Callable[[Any], Any]
 
-ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-SHARED = ATOMS | {
-    *(
-        date,
-        datetime,
-        time,
-        timedelta,
-        timezone,
-        Decimal,
-        Fraction,
-        UUID,
-        range,
-        type,
-        FunctionType,
-        BuiltinFunctionType,
-    ),
-    type(...),
-    type(NotImplemented),
+SHARED: frozenset[type] = frozenset(
+    {
+        *(type(None), bool, int, float, complex, str, bytes, range, type, FunctionType, BuiltinFunctionType),
+        type(...),
+        type(NotImplemented),
+    }
+)
+_SHARED_BY_NAME = {  # not imported for their names' sake
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID"},
+    "pathlib": {"PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"},
+    "pathlib._local": {"PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath"},
 }
 _WIRE = frozenset({type(None), bool, float, str, bytes})
 _DEPTH = 100
@@ -52,7 +43,7 @@ def immutable(value: Any, depth: int = 0) -> bool:
         return True
     if kind is tuple or kind is frozenset:
         return depth < _DEPTH and all(immutable(item, depth + 1) for item in value)
-    return isinstance(value, Enum | PurePath | type)
+    return isinstance(value, Enum | type) or kind.__qualname__ in _SHARED_BY_NAME.get(kind.__module__, ())
 
 
 def _wire(value: Any, depth: int = 0) -> bool:

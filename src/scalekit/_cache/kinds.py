@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, cast
 
-from scalekit._cache.key import BODIES, Body, Kind, Refused, Tree, attributes, blob, kind_of, node, sequence, table
+from scalekit._cache import arrays
+from scalekit._cache.key import BODIES, Body, Kind, Refused, Tree, attributes, kind_of, node, sequence, table
 
 __all__ = ["resolve"]
 
@@ -256,66 +257,6 @@ def _annotation(value: Any, depth: int) -> Tree:
     return attributes(("__origin__", "__args__", "__metadata__", "_name"), value, depth)
 
 
-def _array(value: Any, depth: int) -> Tree:
-    """A numpy array by dtype, shape and content; every nan is the same nan. Padding has no content."""
-    kind = value.dtype
-    if kind.fields:
-        return (_dtype(kind, depth), value.shape, tuple([_array(value[name], depth) for name in kind.names]))
-    if kind.hasobject or kind.kind not in "biufcmMSU":
-        content: Tree = sequence(tuple(value.ravel().tolist()), depth)
-    elif kind.char in "gG":
-        content = tuple([str(item) for item in value.ravel()])
-    else:
-        if kind.kind in "fc" and (absent := value != value).any():
-            value = value.copy()
-            value[absent] = float("nan")
-        content = blob(value.tobytes())
-    return (_dtype(kind, depth), value.shape, content)
-
-
-def _masked(value: Any, depth: int) -> Tree:
-    numpy: Any = sys.modules["numpy"]
-    mask = numpy.ma.getmaskarray(value)
-    return (_array(value.filled(), depth), _array(mask, depth))
-
-
-def _dtype(kind: Any, depth: int) -> Tree:
-    return repr(kind.descr) if kind.fields else str(kind.str)
-
-
-def _scalar(value: Any, depth: int) -> Tree:
-    return _array(sys.modules["numpy"].asarray(value), depth)
-
-
-def _memoryview(value: Any, depth: int) -> Tree:
-    return (value.format, value.shape, blob(value.tobytes()))
-
-
-def _frame(value: Any, depth: int) -> Tree:
-    columns = [_column(value.iloc[:, place], depth) for place in range(len(value.columns))]
-    return (_index(value.columns, depth), _index(value.index, depth), tuple(columns), node(value.attrs, depth + 1))
-
-
-def _series(value: Any, depth: int) -> Tree:
-    name = node(value.name, depth + 1)
-    return (name, _index(value.index, depth), _column(value, depth), node(value.attrs, depth + 1))
-
-
-def _index(value: Any, depth: int) -> Tree:
-    names = node(tuple(value.names), depth + 1)
-    return (kind_of(value), names, getattr(value, "freqstr", None), _column(value, depth))
-
-
-def _column(value: Any, depth: int) -> Tree:
-    """The content of a Series, an Index or an array of pandas. The name of a dtype leaves out its categories."""
-    kind = value.dtype
-    if type(value).__name__ != "MultiIndex" and hasattr(kind, "hasobject"):
-        return _array(value.to_numpy(), depth)
-    categories = getattr(kind, "categories", None)
-    detail = None if categories is None else (_index(categories, depth), kind.ordered)
-    return (str(kind), detail, sequence(tuple(value), depth))
-
-
 _CLOCK = ("hour", "minute", "second", "microsecond", "fold", "tzinfo")
 
 KNOWN: dict[str, Reader] = {
@@ -332,7 +273,7 @@ KNOWN: dict[str, Reader] = {
     "builtins.frozenset": _base(lambda value: {*cast(Any, frozenset).__iter__(value)}, set),
     "builtins.range": _parts("start", "stop", "step"),
     "builtins.slice": _parts("start", "stop", "step"),
-    "builtins.memoryview": _memoryview,
+    "builtins.memoryview": arrays.view,
     "builtins.mappingproxy": lambda value, depth: BODIES[dict](dict(value), depth),
     "builtins.ellipsis": _constant,
     "builtins.NotImplementedType": _constant,
@@ -369,14 +310,14 @@ KNOWN: dict[str, Reader] = {
     "fractions.Fraction": _parts("numerator", "denominator"),
     "pathlib.PurePath": _text,
     "ipaddress._IPAddressBase": _text,
-    "numpy.MaskedArray": _masked,
-    "numpy.ndarray": _array,
-    "numpy.generic": _scalar,
-    "numpy.dtype": _dtype,
-    "pandas.DataFrame": _frame,
-    "pandas.Series": _series,
-    "pandas.Index": _index,
-    "pandas.ExtensionArray": _column,
+    "numpy.MaskedArray": arrays.masked,
+    "numpy.ndarray": arrays.array,
+    "numpy.generic": arrays.scalar,
+    "numpy.dtype": arrays.dtype,
+    "pandas.DataFrame": arrays.frame,
+    "pandas.Series": arrays.series,
+    "pandas.Index": arrays.index,
+    "pandas.ExtensionArray": arrays.column,
     "pandas.Timestamp": lambda value, depth: (value.isoformat(), value.unit, value.fold, node(value.tzinfo, depth + 1)),
     "pandas.Timedelta": lambda value, depth: (value.isoformat(), value.unit, value.value),
     "pandas.NAType": _constant,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakSet, ref
 
@@ -53,8 +52,7 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
+class CacheStats(NamedTuple):
     """Figures of one function, in this process, since it was decorated.
 
     `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller. `errors`

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import uuid
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 from scalekit import settings
 from scalekit._core.drive import drive
-from scalekit._core.policy import CANONICAL_ORDER, Handler, Policy, arrived, tokens
+from scalekit._core.policy import CANONICAL_ORDER, Handler, Policy, arrived, new_token, tokens
 from scalekit._core.stream import Stream, async_generator_function, generator_function, lowered
 from scalekit._core.target import Shape, Target
 from scalekit.errors import ConfigurationError, warn
@@ -81,7 +80,7 @@ class Binding:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.token is None:
-            self.token = uuid.uuid4().hex
+            self.token = new_token()
         tokens[self.token] = self
         return _rebound, (self.target.function, self.policies, self.token)
 

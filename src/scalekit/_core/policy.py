@@ -14,7 +14,6 @@ arrive.
 
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from threading import Lock
@@ -92,7 +91,7 @@ class Policy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._token is None:
-            self._token = uuid.uuid4().hex
+            self._token = new_token()
         tokens[self._token] = self
         return _rejoin, (type(self), self.name, self.settings, self._token)
 
@@ -105,6 +104,13 @@ _named: WeakValueDictionary[tuple[str, str], Policy] = WeakValueDictionary()
 tokens: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _arrived: OrderedDict[str, Any] = OrderedDict()
 _KEEP = 1_000  # what arrived by pickle stays this long although no function may hold it between two tasks of a worker
+
+
+def new_token() -> str:
+    """A name for something that is about to be pickled."""
+    import uuid
+
+    return uuid.uuid4().hex
 
 
 def arrived(token: str, build: Callable[[], Any]) -> Any:

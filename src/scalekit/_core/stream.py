@@ -12,14 +12,13 @@ SDK's own object in a thin proxy.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
-from datetime import datetime
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 from scalekit._core.drive import drive
 
 PLAIN: frozenset[type] = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, list, dict, tuple, set, frozenset, datetime}
+    {type(None), bool, int, float, complex, str, bytes, list, dict, tuple, set, frozenset}
 )
 """Types that are surely no stream: the check that a layer makes of every value."""
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from threading import get_ident
 from typing import NamedTuple
 
@@ -72,8 +71,7 @@ class Refusal(NamedTuple):
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """A snapshot: `in_flight` of `concurrency` permits are held, by these functions, and `waiting` callers queue."""
 
     concurrency: int

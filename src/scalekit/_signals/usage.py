@@ -11,14 +11,12 @@ handed over alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scalekit._signals.reading import get
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer. `total` may exceed `input + output`: some providers count their thinking only there."""
 
     total: int

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from scalekit._signals.faults import Fault, fault_of
 from scalekit._signals.hints import hint
@@ -25,8 +24,7 @@ from scalekit.errors import ScalekitError
 Kind = Literal["transient", "slow_down", "never", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one failure means.
 
     `retry_after` is the server's hint in seconds, capped. `surely_without_effect` is True when the request certainly
@@ -118,7 +116,7 @@ def verdict(
     wait = hint(error, wall_clock, max_retry_after)
     if wait is None:
         return found
-    return replace(found, kind="slow_down" if found.retryable else found.kind, retry_after=wait)
+    return found._replace(kind="slow_down" if found.retryable else found.kind, retry_after=wait)
 
 
 def _judge(error: Exception) -> Verdict:
@@ -164,8 +162,7 @@ def _of_group(group: BaseExceptionGroup[Any], cap: float, wall_clock: Callable[[
     members = [verdict(member, max_retry_after=cap, wall_clock=wall_clock) for member in group.exceptions]
     worst = min(members, key=lambda member: (not member.final, _WORST.index(member.kind)))
     hints = [member.retry_after for member in members if member.retry_after is not None]
-    return replace(
-        worst,
+    return worst._replace(
         retry_after=max(hints, default=None),
         surely_without_effect=all(member.surely_without_effect for member in members),
     )

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
 from scalekit import _units, settings
@@ -114,8 +113,7 @@ class Table:
                 return
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryStats:
+class MemoryStats(NamedTuple):
     """Figures of one Memory. `refused` counts answers that were larger than all of it."""
 
     entries: int
