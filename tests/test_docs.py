@@ -1,9 +1,9 @@
 """The documentation runs: what it shows is executed, what it says is printed is printed, its links lead somewhere.
 
 A page's ```python blocks run in order, in one namespace, in a fresh process with warnings as errors, as its reader
-would run them; `await` at the top level is allowed, as in a notebook. A block that prints says what: in a comment
-behind each `print(...)`, or in a ```text block right below. `...` stands for what differs between two runs. A block
-that cannot run is fenced as ```python no-run: the reason, and is only compiled.
+would run them; `await` at the top level is allowed, as in a notebook. A block that prints says what: in comments
+behind its `print(...)`s, the rest in a ```text block right below. `...` stands for what differs between two runs. A
+block that cannot run is fenced as ```python no-run: the reason, and is only compiled.
 """
 
 from __future__ import annotations
@@ -94,10 +94,8 @@ def promised(page: Path, block: Block) -> str:
     while after < len(lines) and not lines[after].strip():
         after += 1
     below = next((each for each in blocks_of(page) if each.line == after + 1 and each.language == "text"), None)
-    if below is not None:
-        return below.text
     said = (re.match(r"\s*print\(.*\)  # (.*)", line) for line in block.lines)
-    return "".join(f"{match[1]}\n" for match in said if match)
+    return "".join(f"{match[1]}\n" for match in said if match) + (below.text if below else "")
 
 
 def prose_of(page: Path) -> str:
@@ -114,10 +112,9 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def section_of(page: Path, heading: str) -> str:
-    """What stands below the heading that names `heading`, down to the next one of its level."""
+    """What stands below the heading that names `heading`, down to the next one."""
     text = page.read_text(encoding="utf-8")
-    pattern = rf"^(##+) [^\n]*`{re.escape(heading)}[`(][^\n]*\n(.*?)(?=^\1 |\Z)"
-    found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^##+ `{re.escape(heading)}`\n.*?(?=^##|\Z)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, f"{page.name} has no heading for {heading}"
     return found[0]
 
@@ -205,7 +202,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert line is not None, f"docs/settings.md has no line for {name}"
         assert f"SCALEKIT_{name.upper()}" in line[0]
         if setting.default is not None:
-            default = setting.default if isinstance(setting.default, str) else f"{setting.default:,}"
+            default = str(setting.default) if isinstance(setting.default, str | bool) else f"{setting.default:,}"
             assert f"| {default} |" in line[0].replace("`", ""), f"docs/settings.md: the default of {name} is {default}"
 
 

@@ -77,9 +77,8 @@ def explain(function: Callable[..., Any]) -> Explanation:
     >>> @scalekit.limit(concurrency=2)
     ... def ask(question: str) -> str:
     ...     return question
-    >>> print(scalekit.explain(ask))  # doctest: +ELLIPSIS
-    ....ask: def
-      limit  concurrency=2
+    >>> scalekit.explain(ask).splitlines()[1:]
+    ['  limit  concurrency=2']
     """
     binding = binding_of(getattr(function, "__func__", function))
     if binding is None:

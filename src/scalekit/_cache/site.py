@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
 from scalekit import _units, events, settings
 from scalekit._cache.copies import SHARED, Thaw, kept
-from scalekit._cache.digest import digest
 from scalekit._cache.flights import Flights
-from scalekit._cache.identity import FunctionIdentity, identity
 from scalekit._cache.key import Tree
 from scalekit._cache.normal import Signature, WrongCall, key_maker
 from scalekit._cache.receiver import Identity
 from scalekit._cache.stores.memory import Entry, Memory, Table
 from scalekit._core.policy import Handler, Settings
 from scalekit._core.target import Target
+
+if TYPE_CHECKING:
+    from scalekit._cache.identity import FunctionIdentity
 
 FOREVER = float("inf")
 ATOMS = frozenset({str, int, bool, float, bytes, type(None)})
@@ -122,6 +123,8 @@ class Site:
     @functools.cached_property
     def identity(self) -> FunctionIdentity:
         """What tells this function from others in a store; reads its source, so only when first asked."""
+        from scalekit._cache.identity import identity
+
         return identity(self.target.function, self.version)
 
     def key(self, args: Values, kwargs: dict[str, Any]) -> tuple[Values, Tree]:
@@ -137,6 +140,8 @@ class Site:
 
     def digest(self, args: Values, kwargs: dict[str, Any]) -> str:
         """The name of a call in a store: a digest, so that no argument's value stands in it."""
+        from scalekit._cache.digest import digest
+
         _, tree = self.key(args, kwargs)
         return f"{self.identity.name}:{self.identity.digest}:{digest(tree)}"
 

@@ -87,8 +87,8 @@ class AsyncioLoop:
 
     __slots__ = ("home",)
 
-    def __init__(self) -> None:
-        self.home = asyncio.get_running_loop()
+    def __init__(self, home: asyncio.AbstractEventLoop) -> None:
+        self.home = home
 
     def waiter(self) -> AsyncioWaiter:
         return AsyncioWaiter(self.home)
@@ -203,7 +203,10 @@ class EventLoop:
         await anyio.sleep(seconds)
 
     def here(self) -> AsyncioLoop | TrioLoop:
-        return TrioLoop() if in_trio() else AsyncioLoop()
+        loop = running_loop()
+        if (loop is None or asyncio.current_task(loop) is None) and in_trio():  # trio may be a guest of asyncio
+            return TrioLoop()
+        return AsyncioLoop(loop or asyncio.get_running_loop())  # which says so if there is no event loop at all
 
     def waiter(self) -> AsyncioWaiter | TrioWaiter:
         return self.here().waiter()

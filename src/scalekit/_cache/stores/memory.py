@@ -93,8 +93,9 @@ class Table:
     def open_fast(self, entry: Entry) -> None:
         """Put `entry` into the fast index: a dict of dicts, one level for each part of its `alias`."""
         level = self.fast
-        for part in entry.alias[:-1]:
-            level = level.setdefault(part, {})
+        if len(entry.alias) > 1:
+            for part in entry.alias[:-1]:
+                level = level.setdefault(part, {})
         level[entry.alias[-1]] = entry
 
     def close_fast(self, entry: Entry) -> None:

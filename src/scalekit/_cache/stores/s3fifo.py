@@ -92,14 +92,17 @@ class S3Fifo:
         """A new entry: into small, or into main if it was evicted not long ago."""
         small, main = self._small_ghosts, self._main_ghosts
         if small or main:
-            fingerprint, step = _fingerprint(entry), 4 / max(1, self.small.count + self.main.count)
+            fingerprint = _fingerprint(entry)
             if small.take(fingerprint):
-                self.share = min(0.9, self.share + min(0.05, step * max(1, len(main) / max(1, len(small)))))
+                self.share = min(0.9, self.share + self._step(main, small))
                 entry.main = True
             elif main.take(fingerprint):
-                self.share = max(0.02, self.share - min(0.05, step * max(1, len(small) / max(1, len(main)))))
+                self.share = max(0.02, self.share - self._step(small, main))
                 entry.main = True
         (self.main if entry.main else self.small).append(entry)
+
+    def _step(self, others: _Ghosts, own: _Ghosts) -> float:
+        return min(0.05, 4 / max(1, self.small.count + self.main.count) * max(1, len(others) / max(1, len(own))))
 
     def discard(self, entry: Entry) -> None:
         """An entry that was removed for another reason than room."""
