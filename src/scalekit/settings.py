@@ -95,10 +95,8 @@ def lookup(name: str, argument: Any = None) -> Any:
     """
     if argument is not None:
         return KNOWN[name].parse(argument, name)
-    try:
-        return _resolved[name]
-    except KeyError:
-        return _resolve(name)
+    found = _resolved.get(name, _resolved)
+    return _resolve(name) if found is _resolved else found
 
 
 def configure(
@@ -265,6 +263,6 @@ def _rows(key: str, value: Any) -> list[tuple[str, Any, str]]:
 def _unknown(name: str, where: str) -> ConfigurationError:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, KNOWN, n=1, cutoff=0.5)
+    near = get_close_matches(name, KNOWN, n=1, cutoff=0.75)
     said = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(KNOWN))}."
     return ConfigurationError(f"{where}: there is no setting {name!r}; {said}")

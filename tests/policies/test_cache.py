@@ -95,10 +95,16 @@ async def test_a_wrong_call_says_so_in_python_s_words(colour: Colour) -> None:
     async def ask(a: int) -> int:
         return a
 
-    with pytest.raises(TypeError, match=r"ask\(\) missing 1 required positional argument: 'a'"):
-        await colour.call(ask)
+    for function in (ask, scalekit.retry(scalekit.limit(concurrency=1)(ask.__wrapped__)), scalekit.cache(_variadic)):
+        with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'a'") as raised:
+            await colour.call(function)
+        assert raised.value.__context__ is None
     with pytest.raises(TypeError, match="unexpected keyword argument 'b'"):
         await colour.call(ask, 1, b=2)
+
+
+def _variadic(a: int, *more: int) -> int:
+    return a
 
 
 async def test_an_answer_expires(colour: Colour) -> None:
@@ -736,6 +742,18 @@ async def test_streams_are_refused(colour: Colour) -> None:
         await colour.call(opened)
 
 
+async def test_iterators_are_refused(colour: Colour) -> None:
+    """What can be read only once, such as a csv reader or a map, is refused at the call and not handed out empty."""
+
+    @scalekit.cache
+    @colour.define
+    async def rows() -> Any:
+        return map(str, [1, 2])
+
+    with pytest.raises(scalekit.ConfigurationError, match="read once"):
+        await colour.call(rows)
+
+
 async def test_computed_and_joined_are_facts(colour: Colour) -> None:
     """A flight that landed and a caller who joined are told to subscribers."""
     seen: list[Any] = []
@@ -766,6 +784,8 @@ async def test_computed_and_joined_are_facts(colour: Colour) -> None:
         ({"copy": True}, "copy"),
         ({"version": 3}, "version"),
         ({"tiers": ["dsik"]}, "dsik"),
+        ({"tiers": scalekit.Memory()}, "tiers"),
+        ({"ignore": 3}, "ignore"),
         ({"flight_timeout": "x"}, "flight_timeout"),
     ],
 )

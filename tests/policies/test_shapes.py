@@ -504,7 +504,12 @@ def test_disabled_by_the_place() -> None:
 def test_warnings_point_at_the_decorator_line() -> None:
     """Bare or called, the warning about an order shows the user's file."""
     inner = scalekit.retry(lambda: None)
-    with pytest.warns(scalekit.ScalekitWarning) as warned:
-        scalekit.limit(concurrency=1)(inner)
-        scalekit.retry(scalekit.cache(lambda: None))
-    assert {warning.filename for warning in warned} == {__file__}
+    for decorate in (
+        lambda: scalekit.limit(concurrency=1)(inner),
+        lambda: scalekit.retry(scalekit.cache(lambda: None)),
+    ):
+        with pytest.warns(scalekit.ScalekitWarning) as warned:
+            decorate()
+        assert [warning.filename for warning in warned] == [__file__]
+    with pytest.warns(scalekit.ScalekitWarning, match="hit takes a permit|every attempt"):
+        scalekit.stack(scalekit.retry(), scalekit.limit(concurrency=1))(scalekit.cache(lambda: None))

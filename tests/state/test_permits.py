@@ -77,13 +77,17 @@ class Call:
         self.state = "waiting"
 
 
-def above(frame: Frame | None) -> Iterator[Frame]:
-    """Everything that waits for `frame`, by brute force."""
-    if frame is None:
-        return
-    yield frame
-    for other in (frame.outer, *getattr(frame, "joined", ())):
-        yield from above(other)
+def above(*frames: Frame | None) -> list[Frame]:
+    """`frames` and everything that waits for them."""
+    found: list[Frame] = []
+    for frame in frames:
+        if frame is not None:
+            found.append(frame)
+    for frame in found:  # which grows
+        for other in (frame.outer, *getattr(frame, "joined", ())):
+            if other is not None and not any(other is one for one in found):
+                found.append(other)
+    return found
 
 
 class Crowd(RuleBasedStateMachine):
@@ -656,14 +660,14 @@ def test_the_collector_closes_what_was_abandoned_at_any_moment() -> None:
                     await anext(stream)
                     Cycle(stream)
                     del stream
-                    for coroutine in (awork(), aask(x), awork()):  # inside, in a flight, or in the queue
+                    for coroutine in (awork(), aask(f"{threading.get_ident()} {x}"), awork()):  # inside, in a flight, or in the queue
                         coroutine.send(None)
                         Cycle(coroutine)
                     del coroutine
                     await awork()
                     x += 10
                     await aask(x)
-            await asyncio.gather(*[one(x) for x in range(3)])
+            await asyncio.gather(*[one(x) for x in (1, 2, 3)])
 
         threads = [threading.Thread(target=in_thread, args=(x,), daemon=True) for x in range(3)]
         threads += [threading.Thread(target=asyncio.run, args=(in_loop(),), daemon=True) for _ in range(2)]

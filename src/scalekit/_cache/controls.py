@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scalekit._cache.normal import WrongCall
 from scalekit._cache.site import CacheInfo, CacheStats, Site
 from scalekit._core.drive import drive
 from scalekit.errors import ConfigurationError
@@ -71,7 +72,11 @@ class CacheControls:
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         """The name of this call in a store: the function, a hash of its code, and a digest of the arguments."""
-        return self._site.digest((*self._bound, *args), kwargs)
+        try:
+            return self._site.digest((*self._bound, *args), kwargs)
+        except WrongCall as wrong:
+            error = TypeError(*wrong.args)
+        raise error
 
     def stats(self) -> CacheStats:
         """The figures of this function: hits, misses, joined, errors, unstored, entries, nbytes."""
@@ -103,9 +108,16 @@ class CacheControls:
         value = act(*self._bound, *args, **kwargs)
         return value if self._sync else _awaitable(value)
 
+    def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+        try:
+            return self._site.key(args, kwargs)
+        except WrongCall as wrong:
+            error = TypeError(*wrong.args)
+        raise error
+
     def _invalidate(self, *args: Any, **kwargs: Any) -> bool:
         site = self._site
-        _, tree = site.key(args, kwargs)
+        _, tree = self._key(args, kwargs)
 
         def drop() -> bool:
             entry = site.table.entries.get(tree)
@@ -117,10 +129,10 @@ class CacheControls:
         return site.flights.change(tree, "invalidated", drop)
 
     def _contains(self, *args: Any, **kwargs: Any) -> bool:
-        return self._site.knows(self._site.key(args, kwargs)[1], time.monotonic())
+        return self._site.knows(self._key(args, kwargs)[1], time.monotonic())
 
     def _peek(self, *args: Any, **kwargs: Any) -> Any:
-        _, tree = self._site.key(args, kwargs)
+        _, tree = self._key(args, kwargs)
         entry = self._site.table.entries.get(tree)
         if entry is None or time.monotonic() >= entry.expires:
             return None
@@ -128,7 +140,7 @@ class CacheControls:
 
     def _put(self, value: Any, *args: Any, **kwargs: Any) -> None:
         site = self._site
-        values, tree = site.key(args, kwargs)
+        values, tree = self._key(args, kwargs)
         stored, thaw = site.freeze(value)
         if not site.flights.change(tree, "replaced", lambda: site.keep(tree, values, stored, thaw)):
             site.unstored("larger than the memory tier")

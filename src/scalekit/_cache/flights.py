@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable
 from enum import Enum
+from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any, TypeVar
 
 from scalekit._core.guarded import Action, Guarded
@@ -47,8 +48,8 @@ class Flight(Shared):
     task: Any = None  # None: it flies in its first caller's thread
     started = False
     callers = 1
+    trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
-    waits_for: tuple[Flight, ...] = ()
 
     def __init__(
         self, key: Hashable, outer: Frame | None, home: Any, began: float, deadline: float, waiter: Waiter
@@ -59,14 +60,16 @@ class Flight(Shared):
         self.began = began
         self.deadline = deadline
         self.waiters = [waiter]
+        self.inside = {}
+        self.waits_for: list[Flight] = []  # of flights under other locks, too: only `append` and `remove` change it
 
     def take_error(self, first: bool) -> BaseException:
         """The error for one caller; with the last one it is let go, for its traceback leads back here."""
         assert self.error is not None
-        error = self.error if first else twin(self.error)
+        error = self.error if first else twin(self.error, self.trace)
         self.unheard -= 1
         if self.unheard <= 0:
-            self.error = None
+            self.error = self.trace = None
         return error
 
 
@@ -78,13 +81,13 @@ def nearest(frame: Frame | None) -> Flight | None:
 
 
 def leads_to(flight: Flight, goal: Flight) -> bool:
-    """True if `flight` waits, perhaps through others, for `goal`."""
+    """True if `flight` waits, perhaps through others, for `goal`. What has landed keeps nobody waiting."""
     todo, seen = [flight], set[int]()
     while todo:
         one = todo.pop()
         if one is goal:
             return True
-        if id(one) not in seen:
+        if one.state is State.FLYING and id(one) not in seen:
             seen.add(id(one))
             todo.extend(one.waits_for)
     return False
@@ -113,32 +116,33 @@ class Flights(Guarded):
         None and True: nothing flies and the answer is `known` by now, for another flight landed since this caller
         looked. None and False: what flies waits for this very caller, directly or through others.
         """
+        first = False
         with self._lock:
             flight = self.flying.get(key)
             if flight is not None and now < flight.deadline:
-                joined = self._join(flight, frame, waiter)
+                if not self._join(flight, frame, waiter):
+                    flight = None
             elif known(key, now):
-                return None, True
+                flight, first = None, True
             else:
-                flight = self.flying[key] = Flight(key, frame, home, now, now + timeout, waiter)
+                flight, first = Flight(key, frame, home, now, now + timeout, waiter), True
+                self.flying[key] = flight
                 if frame is not None and (inside := nearest(frame)) is not None:
-                    inside.waits_for = (*inside.waits_for, flight)
-                return flight, True
+                    inside.waits_for.append(flight)
         if self._posted:
             self.settle()
-        if not joined:
-            return None, False
-        for ticket in flight.inside if frame is not None else ():  # what it queues for, this caller may be able to lend
-            ticket.pool.offer(ticket)
-        return flight, False
+        if flight is not None and not first and frame is not None:
+            for ticket in list(flight.inside):  # what it queues for, this caller may be able to lend
+                ticket.pool.offer(ticket, frame)
+        return flight, first
 
     def _join(self, flight: Flight, frame: Frame | None, waiter: Waiter) -> bool:
         if frame is not None:
             inside = nearest(frame)
             if inside is not None:
-                inside.waits_for = (*inside.waits_for, flight)
+                inside.waits_for.append(flight)
                 if leads_to(flight, inside):
-                    inside.waits_for = without(inside.waits_for, flight)
+                    inside.waits_for.remove(flight)
                     return False
             flight.joined = (*flight.joined, frame)
         flight.waiters.append(waiter)
@@ -149,12 +153,15 @@ class Flights(Guarded):
         """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its
         event loop was closed under it."""
 
+        trace = None if error is None else error.__traceback__
+
         def decide() -> Action | None:
             if flight.state is not State.FLYING:
                 return None
             waiters = self._end(flight, state)
             flight.unheard = len(waiters) - (flight.task is None)
-            flight.error = error if flight.unheard else None
+            if flight.unheard and state is State.FAILED:
+                flight.error, flight.trace = error, trace
             return lambda: wake(waiters)
 
         self._post(decide)
@@ -220,8 +227,8 @@ class Flights(Guarded):
 
     def _unlink(self, flight: Flight, frame: Frame, first: bool) -> None:
         inside = nearest(frame)
-        if inside is not None:
-            inside.waits_for = without(inside.waits_for, flight)
+        if inside is not None and flight in inside.waits_for:
+            inside.waits_for.remove(flight)
         if not first:
             flight.joined = without(flight.joined, frame)
 
@@ -280,8 +287,9 @@ def without(items: tuple[T, ...], one: object) -> tuple[T, ...]:
     return items
 
 
-def twin(error: BaseException) -> BaseException:
-    """A copy of an exception for another caller, so that their tracebacks do not grow into each other.
+def twin(error: BaseException, trace: TracebackType | None) -> BaseException:
+    """A copy of an exception for another caller, with the traceback `trace`, so that neither their tracebacks nor their
+    notes grow into each other.
 
     Where copying fails (keyword-only arguments, as openai's have), it is made without `__init__`; where that fails too,
     the exception itself is shared.
@@ -294,10 +302,26 @@ def twin(error: BaseException) -> BaseException:
     except Exception:
         try:
             other = cls.__new__(cls, *error.args)
-            other.args = error.args
             other.__dict__.update(error.__dict__)
         except Exception:
             return error
-    other.__cause__, other.__context__ = error.__cause__, error.__context__
-    other.__suppress_context__ = error.__suppress_context__
-    return other.with_traceback(error.__traceback__)
+    for name in _fields(cls):
+        try:
+            BaseException.__setattr__(other, name, getattr(error, name))  # past the class's own, which may forbid it
+        except Exception:  # never set, or set by `__new__` alone
+            continue
+    BaseException.__setattr__(other, "__suppress_context__", error.__suppress_context__)  # a cause has set it
+    if isinstance(notes := other.__dict__.get("__notes__"), list):
+        other.__dict__["__notes__"] = [*notes]
+    return other.with_traceback(trace)
+
+
+def _fields(cls: type[BaseException]) -> list[str]:
+    """What exceptions of this class hold outside of their `__dict__`: in slots, and in C."""
+    return [
+        name
+        for base in cls.__mro__
+        for name, field in vars(base).items()
+        if isinstance(field, MemberDescriptorType | GetSetDescriptorType)
+        and name not in ("__dict__", "__weakref__", "__traceback__")
+    ]

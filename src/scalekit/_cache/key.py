@@ -357,9 +357,11 @@ def _unkeyable(refused: Refused, path: str, function: str | None) -> UnkeyableAr
     place = path + "".join(parts if len(parts) <= 8 else [*parts[:6], "..."])
     kind = refused.kind
     named = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    name = path.partition("[")[0].partition(".")[0]
+    first = "Compute"
+    if not parts:  # of something inside of an argument, the rest of the argument still decides the answer
+        first = f"Leave it out with ignore=({path!r},), compute"
     return UnkeyableArgument(
         f"{f'{function}(): ' if function else ''}{place} is of type {named} and {refused.reason}: no cache key can be "
-        f"made of it. Leave it out with ignore=({name!r},), compute the key yourself with key=..., or give its "
-        f"class a `__scalekit_key__` (an attribute or a method that returns what tells its objects apart)."
+        f"made of it. {first} the key yourself with key=..., or give its class a `__scalekit_key__` (an attribute or "
+        f"a method that returns what tells its objects apart)."
     )

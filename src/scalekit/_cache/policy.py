@@ -35,7 +35,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Call = Callable[[], Awaitable[Any]]
 
-EXAMPLE = '@scalekit.cache(ttl="10m")'
 LOOK = 1.0
 """Seconds between two looks whether another event loop, which may end without a word, still runs our flight."""
 
@@ -82,11 +81,13 @@ class Cache(Policy):
             try:
                 values, tree = site.key(args, kwargs)
             except WrongCall:
-                return await proceed(*args, **kwargs)  # which says so in Python's own words
-            value = site.get(values, tree)
-            if value is MISSING:
-                value = await miss(site, values, tree, partial(proceed, *args, **kwargs))
-            return value
+                pass
+            else:
+                value = site.get(values, tree)
+                if value is MISSING:
+                    value = await miss(site, values, tree, partial(proceed, *args, **kwargs))
+                return value
+            return await proceed(*args, **kwargs)  # which says in Python's own words what is wrong
 
         miss = self._in_thread if target.runtime.blocking else self._in_task
         return cached
@@ -296,7 +297,10 @@ class Cache(Policy):
 
     def describe(self, target: Target) -> Settings:
         memory = self.site(target).memory
-        return {**self.settings, "tiers": [memory]}
+        kept = "MB of memory" if memory.policy == "s3fifo" else f"MB of memory, {memory.policy}"
+        bounds = [f"{memory.max_entries:,} entries, {memory.max_bytes / 1e6:,g} {kept}"]
+        copy = None if self.settings["copy"] == "auto" else self.settings["copy"]
+        return {**self.settings, "copy": copy, "tiers": bounds}
 
     def controls(self, target: Target) -> CacheControls:
         return CacheControls(self, self.site(target))
@@ -320,7 +324,7 @@ def _unknown(tree: Any, now: float) -> bool:
 def _refuse_stream(value: Any, target: Target) -> None:
     if type(value) in PLAIN:
         return
-    if type(value) is Stream or hasattr(value, "__anext__") or (hasattr(value, "__next__") and hasattr(value, "close")):
+    if type(value) is Stream or hasattr(value, "__anext__") or hasattr(value, "__next__"):
         raise ConfigurationError(
             f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
             f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
@@ -328,10 +332,10 @@ def _refuse_stream(value: Any, target: Target) -> None:
 
 
 def _memory(tiers: Sequence[Any] | None) -> Memory | None:
-    if tiers is None or list(tiers) == ["memory"]:
+    if tiers is None or (isinstance(tiers, Sequence) and list(tiers) == ["memory"]):
         return None
-    found = [tier for tier in tiers if isinstance(tier, Memory)]
-    if len(found) == len(tiers) == 1:
+    found = [tier for tier in tiers if isinstance(tier, Memory)] if isinstance(tiers, Sequence) else []
+    if len(found) == 1 and len(tiers) == 1:
         return found[0]
     raise ConfigurationError(
         f'cache: tiers={tiers!r} is not known here. Write tiers=["memory"], or '
@@ -421,8 +425,8 @@ def cache(
     >>> ask("why?"), ask("why?"), ask.cache.stats().hits
     ('WHY?', 'WHY?', 1)
     """
-    if function is not None and not (callable(function) or isinstance(function, staticmethod | classmethod)):
-        raise ConfigurationError(f"cache({function!r}): settings go by name. Write {EXAMPLE} above the function.")
+    if not isinstance(ignore, Iterable):
+        raise ConfigurationError(f'cache: ignore={ignore!r} is no name of a parameter. Write ignore=("client",).')
     given: Settings = {
         "ttl": ttl,
         "key": key,

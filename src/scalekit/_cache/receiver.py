@@ -9,7 +9,7 @@ has `__slots__` without `__weakref__`) lives as long as its entries do, so that 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 from weakref import ref
 
 from scalekit._cache.key import BODIES, Refused, Tree, keyed, kind_of
@@ -68,12 +68,13 @@ class _Ref(ref[Any]):
 _living: dict[int, Identity] = {}  # the one of each object, so that a call does not make it anew
 
 
-def _gone(weak: ref[Any]) -> None:
-    """Runs wherever the collector runs, so it takes no lock; the number may be another object's by now."""
-    number = cast(_Ref, weak).number
-    known = _living.get(number)
+def _gone(weak: Any, living: dict[int, Identity] = _living) -> None:
+    """Runs wherever the collector runs, so it takes no lock; the number may be another object's by now. At exit the
+    globals of a module are gone before its objects are, hence `living`.
+    """
+    known = living.get(weak.number)
     if known is not None and known.value is None:
-        _living.pop(number, None)
+        living.pop(weak.number, None)
 
 
 def receiver(value: Any) -> Tree:

@@ -108,10 +108,10 @@ def binding_of(function: Any) -> Binding | None:
     return None
 
 
-def bind(policies: tuple[Policy, ...], function: F, *, ordered: bool = False) -> F:
+def bind(policies: tuple[Policy, ...], function: F) -> F:
     """`function` with `policies` around it, outermost first, outside of those it already wears."""
     if isinstance(function, staticmethod | classmethod):
-        inner: Any = type(function)(bind(policies, function.__func__, ordered=ordered))
+        inner: Any = type(function)(bind(policies, function.__func__))
         return cast(F, inner)
     _check(policies, function)
     existing = binding_of(function)
@@ -119,9 +119,8 @@ def bind(policies: tuple[Policy, ...], function: F, *, ordered: bool = False) ->
         target = Target(function)
     else:
         target = existing.target
+        _warn_of_order(target, policies, existing.policies)
         policies = (*policies, *existing.policies)
-        if not ordered:
-            _warn_of_order(target, policies)
     return cast(F, Binding(target, policies).wrapper)
 
 
@@ -144,9 +143,11 @@ def _check(policies: tuple[Policy, ...], function: Any) -> None:
         )
 
 
-def _warn_of_order(target: Target, policies: tuple[Policy, ...]) -> None:
-    outer, inner = policies[0].kind, policies[1].kind
-    if CANONICAL_ORDER.index(outer) > CANONICAL_ORDER.index(inner):
+def _warn_of_order(target: Target, new: tuple[Policy, ...], worn: tuple[Policy, ...]) -> None:
+    pairs = [(outer.kind, inner.kind) for outer in new for inner in worn]
+    for outer, inner in pairs:
+        if CANONICAL_ORDER.index(outer) <= CANONICAL_ORDER.index(inner):
+            continue
         why = {
             (
                 "retry",

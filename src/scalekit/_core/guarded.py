@@ -22,6 +22,7 @@ from weakref import WeakSet
 Action = Callable[[], object]
 
 _guarded: WeakSet[Guarded] = WeakSet()
+_forking = threading.Lock()  # one fork at a time, and none while `_guarded` grows
 _held: list[Guarded] = []
 _PATIENCE = 1.0  # seconds: a signal handler that forks inside a critical section must not wait for itself
 
@@ -32,7 +33,8 @@ class Guarded:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._posted: deque[Callable[[], Action | None]] = deque()
-        _guarded.add(self)
+        with _forking:
+            _guarded.add(self)
 
     def _post(self, decide: Callable[[], Action | None]) -> None:
         """Run `decide` under the lock, here or by its holder; it returns what is to be done outside, if anything."""
@@ -58,15 +60,24 @@ class Guarded:
 
 
 def _before_fork() -> None:
+    _forking.acquire(timeout=_PATIENCE)
     _held.extend(guarded for guarded in _guarded if guarded._lock.acquire(timeout=_PATIENCE))
 
 
 def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop()._lock.release()
+    held = [*_held]
+    _held.clear()
+    for guarded in held:
+        guarded._lock.release()
+    if _forking.locked():
+        _forking.release()
+    for guarded in held:
+        guarded.settle()
 
 
 def _after_fork_in_child() -> None:
+    global _forking
+    _forking = threading.Lock()
     _held.clear()
     for guarded in list(_guarded):
         guarded._lock = threading.Lock()

@@ -26,7 +26,7 @@ class Shared(Frame):
     tickets of permit pools."""
 
     joined: tuple[Frame, ...] = ()
-    inside: tuple[Any, ...] = ()
+    inside: dict[Any, None]  # an ordered set: a ticket that asks twice stands in it once
 
 
 current: ContextVar[Frame | None] = ContextVar("scalekit.current", default=None)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
+from functools import partial
 from threading import get_ident
 from typing import NamedTuple
 
@@ -48,13 +49,13 @@ class Permit(Frame):
         self.lender = lender
         self.lent = False
         self.ended = False
-        self.asking: deque[Ticket] | None = None
+        self.asking: OrderedDict[Ticket, None] | None = None
 
 
 class Ticket:
-    """One caller in the queue; `permit` is what it was given."""
+    """One caller in the queue; `permit` is what it was given, `places` are where it asks for a loan."""
 
-    __slots__ = ("home", "outer", "permit", "pool", "waiter", "who")
+    __slots__ = ("home", "outer", "permit", "places", "pool", "waiter", "who")
 
     def __init__(self, pool: Pool, outer: Frame | None, who: str, waiter: Waiter | None) -> None:
         self.pool = pool
@@ -63,6 +64,7 @@ class Ticket:
         self.home = get_ident()
         self.waiter = waiter
         self.permit: Permit | None = None
+        self.places: list[dict[Ticket, None]] = []
 
 
 class Refusal(NamedTuple):
@@ -102,6 +104,8 @@ class Pool(Guarded):
             self._post(lambda: None if permit.lent else self._release(permit))
             return
         slot = permit.slot
+        if slot.permit is not permit:  # of a thread that a fork left behind: the slot was taken back then
+            return
         slot.permit = None
         self.free.append(slot)
         if self.queue:
@@ -110,34 +114,27 @@ class Pool(Guarded):
     def line_up(self, outer: Frame | None, who: str, waiter: Waiter, max_queue: int) -> Ticket | Refusal:
         """A place in the queue; the ticket may hold its permit already."""
         ticket = Ticket(self, outer, who, waiter)
+        refusal: Refusal | None = None
         with self._lock:
             self.queue[ticket] = None
             granted = self._match()
-            if ticket.permit is None and not self._borrow(ticket) and len(self.queue) - self._retiring > max_queue:
-                del self.queue[ticket]
-                return Refusal(len(self.queue) - self._retiring)
-        self.settle()
+            waits = ticket.permit is None and not self._borrow(ticket, outer)
+            if waits and len(self.queue) - self._retiring > max_queue:
+                self._withdraw(ticket)
+                refusal = Refusal(len(self.queue) - self._retiring)
         self._wake(granted)
-        return ticket
+        self.settle()
+        return refusal or ticket
 
     def give_up(self, ticket: Ticket) -> None:
         """Leave the queue, or give back what was granted at the last moment. A finalizer may call it."""
+        self._post(partial(self._give_back, ticket))
+
+    def offer(self, ticket: Ticket, frame: Frame) -> None:
+        """A caller inside of `frame` began to wait for what `ticket` waits for: perhaps it can lend."""
 
         def decide() -> Action | None:
-            self.queue.pop(ticket, None)
-            permit, ticket.permit = ticket.permit, None
-            if permit is None:
-                return None
-            permit.ended = True
-            return self._release(permit)
-
-        self._post(decide)
-
-    def offer(self, ticket: Ticket) -> None:
-        """Somebody else began to wait for what `ticket` waits for: perhaps that one can lend."""
-
-        def decide() -> Action | None:
-            if ticket in self.queue and self._borrow(ticket):
+            if ticket in self.queue and self._borrow(ticket, frame):
                 return lambda: self._wake([ticket])
             return None
 
@@ -163,13 +160,13 @@ class Pool(Guarded):
                 self.queue.move_to_end(ticket, last=False)
                 self._retiring += 1
             granted = self._match()
-        self.settle()
         self._wake(granted)
+        self.settle()
 
     def state(self) -> LimitState:
         """What is held and who waits, now."""
         with self._lock:
-            held = [slot.permit for slot in self.slots if slot.permit is not None]
+            held = self._held()
             holders = Counter(permit.who for permit in held)
             state = LimitState(self.concurrency, len(held), len(self.queue) - self._retiring, dict(holders))
         self.settle()
@@ -179,7 +176,7 @@ class Pool(Guarded):
         """True when this thread, by waiting, would keep everybody from running who must leave first."""
         here = ticket.home
         with self._lock:
-            held = [slot.permit for slot in self.slots if slot.permit is not None]
+            held = self._held()
             ahead = []
             for other in self.queue:
                 if other is ticket:
@@ -201,6 +198,9 @@ class Pool(Guarded):
             self._wake(granted)
             super().settle()
 
+    def _held(self) -> list[Permit]:
+        return [permit for slot in self.slots if (permit := slot.permit) is not None]  # it may leave between two looks
+
     def _match(self) -> list[Ticket]:
         granted: list[Ticket] = []
         while self.queue and self.free:
@@ -214,20 +214,32 @@ class Pool(Guarded):
                 self.slots.remove(slot)
                 continue
             ticket.permit = slot.permit = Permit(ticket.outer, slot, ticket.who, ticket.home)
+            self._withdraw(ticket)
             granted.append(ticket)
         return granted
 
-    def _borrow(self, ticket: Ticket) -> bool:
-        for frame in ancestors(ticket.outer):
-            if isinstance(frame, Shared):
-                frame.inside = (*frame.inside, ticket)
-            elif isinstance(frame, Permit) and frame.slot.pool is self and not frame.ended:
-                if self._lend(frame, ticket):
+    def _borrow(self, ticket: Ticket, frame: Frame | None) -> bool:
+        for ancestor in ancestors(frame):
+            if isinstance(ancestor, Shared):
+                place = ancestor.inside
+            elif isinstance(ancestor, Permit) and ancestor.slot.pool is self and not ancestor.ended:
+                if self._lend(ancestor, ticket):
                     return True
-                if frame.asking is None:
-                    frame.asking = deque()
-                frame.asking.append(ticket)
+                if ancestor.asking is None:
+                    ancestor.asking = OrderedDict()
+                place = ancestor.asking
+            else:
+                continue
+            if ticket not in place:
+                place[ticket] = None
+                ticket.places.append(place)
         return False
+
+    def _withdraw(self, ticket: Ticket) -> None:
+        """It waits no longer: out of the queue, and of the places where it asked for a loan."""
+        self.queue.pop(ticket, None)
+        while ticket.places:
+            ticket.places.pop().pop(ticket, None)
 
     def _lend(self, lender: Permit, ticket: Ticket) -> bool:
         if lender.lent:
@@ -237,29 +249,40 @@ class Pool(Guarded):
             lender.lent = False
             return False
         ticket.permit = Permit(ticket.outer, lender.slot, ticket.who, ticket.home, lender)
-        self.queue.pop(ticket, None)
+        self._withdraw(ticket)
         return True
 
+    def _give_back(self, ticket: Ticket) -> Action | None:
+        self._withdraw(ticket)
+        permit, ticket.permit = ticket.permit, None
+        if permit is None:
+            return None
+        permit.ended = True
+        return self._release(permit)
+
     def _release(self, permit: Permit) -> Action | None:
-        lender = permit.lender
+        while permit.lender is not None and permit.lender.ended:
+            permit = permit.lender  # whose `lent` stays set, so that it, on its way out, leaves the slot to us
+        lender, slot = permit.lender, permit.slot
         if lender is None:
-            permit.slot.permit = None
-            self.free.append(permit.slot)
+            if slot.permit is not permit:
+                return None
+            slot.permit = None
+            self.free.append(slot)
             granted = self._match()
             return (lambda: self._wake(granted)) if granted else None
-        if lender.ended:  # and `lent` stays set, so that the lender, on its way out, leaves the slot to us
-            return self._release(lender)
         lender.lent = False
         while lender.asking:
-            ticket = lender.asking.popleft()
+            ticket, _ = lender.asking.popitem(last=False)
             if ticket in self.queue and self._lend(lender, ticket):
                 return lambda: self._wake([ticket])
         return None
 
     def _wake(self, granted: Iterable[Ticket]) -> None:
+        """Wake them; the caller settles afterwards, for what a closed event loop was given goes to the next one."""
         for ticket in granted:
             if ticket.waiter is not None and not ticket.waiter.wake():
-                self.give_up(ticket)  # its event loop is gone: the next one gets it
+                self._posted.append(partial(self._give_back, ticket))
 
     def _after_fork(self) -> None:
         here = get_ident()
@@ -267,7 +290,11 @@ class Pool(Guarded):
         self.queue.clear()
         self._retiring = 0
         for slot in self.slots:
-            if slot.permit is not None and slot.permit.home != here:
+            if slot.permit is None:
+                continue
+            if slot.permit.home == here:
+                slot.permit.lent, slot.permit.asking = False, None
+            else:
                 slot.permit = None
         self.free.clear()
         self.free.extend(slot for slot in self.slots if slot.permit is None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scalekit import _units, events, settings
 from scalekit._core.lineage import current
@@ -15,6 +15,9 @@ from scalekit._limit.permits import LimitState, Permit, Pool, Refusal
 from scalekit._runtime.base import Runtime
 from scalekit._runtime.blocking import on_event_loop
 from scalekit.errors import BlockingError, ConfigurationError, QueueFull, QueueTimeout
+
+if TYPE_CHECKING:
+    from scalekit._units import Duration
 
 EXAMPLE = "@scalekit.limit(concurrency=20)"
 
@@ -28,7 +31,7 @@ class Limit(Policy):
         super().__init__(name, settings)
         self.pool = Pool(_units.count(settings["concurrency"], "concurrency"))
         given = settings["queue_timeout"]
-        self.queue_timeout = None if given is None else _units.seconds(given, "queue_timeout")
+        self.queue_timeout = None if given is None else _units.seconds(given, "queue_timeout", zero=True)
         given = settings["max_queue"]
         self.max_queue = None if given is None else _units.count(given, "max_queue", minimum=0)
 
@@ -189,15 +192,17 @@ def leased(stream: Stream, lease: Lease, target: Target) -> Stream:
 def limit(
     *misplaced: Callable[..., Any],
     concurrency: int | None = None,
-    queue_timeout: float | str | None = None,
+    queue_timeout: Duration | None = None,
     max_queue: int | None = None,
     name: str | None = None,
 ) -> Limit:
     """At most `concurrency` calls at once, in threads and event loops together; the others wait in order.
 
     Args:
-        concurrency: how many calls may run at once. Every function that wears this value, or one of the same `name`,
-        counts. queue_timeout: how long a caller waits for its permit, in seconds or as "30s" (default 5 minutes).
+        concurrency: how many calls may run at once. Every function that wears this value, or one of the same
+            `name`, counts.
+        queue_timeout: how long a caller waits for its permit, in seconds, as "30s" or a timedelta (default 5
+            minutes); 0 refuses whoever finds none free.
         max_queue: how many callers may wait (default 10,000); the next one is refused at once.
         name: one limit of that name in this process; the same name with other settings is a ConfigurationError.
 

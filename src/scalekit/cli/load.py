@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     function = find(arguments.target)
     inputs = read(arguments.inputs)
+    check(function, inputs[0])
     crowds: tuple[int, ...] = arguments.users or (1, 10, 11, 100)
     screen = report.console()
     trial = Trial(
@@ -115,6 +116,22 @@ def _exists(name: str) -> bool:
         return False
 
 
+def check(function: Callable[..., Any], arguments: Arguments) -> None:
+    """Inputs that do not fit the function are said before anything runs."""
+    args, kwargs = arguments
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin that does not say
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise Refused(
+            f"the inputs do not fit {function.__name__}{signature}: {error}. Write the arguments of one call a line, "
+            f"as JSON, into a file for --inputs"
+        ) from error
+
+
 def read(file: str | None) -> list[Arguments]:
     """The arguments of each call, a line each."""
     if file is None:
@@ -167,6 +184,6 @@ def subjects(function: Callable[..., Any]) -> list[Subject]:
     policies = binding.policies
 
     def decorated(counted: Callable[..., Any]) -> Callable[..., Any]:
-        return bind(tuple(policy.fresh() for policy in policies), counted, ordered=True)
+        return bind(tuple(policy.fresh() for policy in policies), counted)
 
     return [plain, Subject("decorated", lambda: start(decorated))]

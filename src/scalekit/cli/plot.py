@@ -34,7 +34,7 @@ def draw(tallies: Sequence[Tally], file: Path) -> None:
         try:
             _panel(left, tallies, "Questions answered", lambda tally: 100 * tally.answered / tally.planned, 100)
             left.yaxis.set_major_formatter("{x:.0f} %")
-            _panel(right, tallies, "Wait for an answer, 95th percentile", _p95, 0)
+            _panel(right, tallies, "Wait of those answered, 95th percentile", _p95, 0)
             right.yaxis.set_major_formatter("{x:g} s")
             figure.savefig(file, dpi=160)
         finally:
