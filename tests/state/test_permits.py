@@ -332,7 +332,7 @@ def full(waiting: int = 1) -> tuple[Pool, Permit, list[Ticket]]:
     pool = Pool(1)
     holder = enter(pool, None, Bell(), 10)
     assert isinstance(holder, Permit)
-    tickets = [enter(pool, None, Bell(), 10) for _ in range(waiting)]
+    tickets = [enter(pool, None, Bell(), waiting) for _ in range(waiting)]
     return pool, holder, [ticket for ticket in tickets if isinstance(ticket, Ticket)]
 
 
@@ -660,7 +660,8 @@ def test_the_collector_closes_what_was_abandoned_at_any_moment() -> None:
                     await anext(stream)
                     Cycle(stream)
                     del stream
-                    for coroutine in (awork(), aask(f"{threading.get_ident()} {x}"), awork()):  # inside, in a flight, or in the queue
+                    mine = f"{threading.get_ident()} {x}"
+                    for coroutine in (awork(), aask(mine), awork()):  # inside, in a flight, or in the queue
                         coroutine.send(None)
                         Cycle(coroutine)
                     del coroutine

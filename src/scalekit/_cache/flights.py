@@ -97,9 +97,9 @@ class Flights(Guarded):
     """The flights of one function, by key."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.flying: dict[Hashable, Flight] = {}
         self._forked: Callable[[], object] = int
+        super().__init__()
 
     def board(
         self,

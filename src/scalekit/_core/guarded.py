@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
@@ -31,6 +32,7 @@ class Guarded:
     """The base of what is shared between threads: `_lock`, `_post`, `settle`, and a way through `fork`."""
 
     def __init__(self) -> None:
+        """Called last by who inherits: from here on a fork finds it, and it must be whole."""
         self._lock = threading.Lock()
         self._posted: deque[Callable[[], Action | None]] = deque()
         with _forking:
@@ -60,8 +62,11 @@ class Guarded:
 
 
 def _before_fork() -> None:
-    _forking.acquire(timeout=_PATIENCE)
-    _held.extend(guarded for guarded in _guarded if guarded._lock.acquire(timeout=_PATIENCE))
+    if _forking.acquire(timeout=_PATIENCE):
+        until = time.monotonic() + _PATIENCE
+        for guarded in list(_guarded):
+            if guarded._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                _held.append(guarded)
 
 
 def _after_fork_in_parent() -> None:
@@ -79,8 +84,10 @@ def _after_fork_in_child() -> None:
     global _forking
     _forking = threading.Lock()
     _held.clear()
-    for guarded in list(_guarded):
+    everyone = list(_guarded)
+    for guarded in everyone:
         guarded._lock = threading.Lock()
+    for guarded in everyone:
         guarded._after_fork()
 
 

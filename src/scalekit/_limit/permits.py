@@ -86,12 +86,12 @@ class Pool(Guarded):
     """The permits of one limit."""
 
     def __init__(self, concurrency: int) -> None:
-        super().__init__()
         self.concurrency = concurrency
         self.slots = [Slot(self) for _ in range(concurrency)]
         self.free = deque(self.slots)
         self.queue: OrderedDict[Ticket, None] = OrderedDict()
         self._retiring = 0
+        super().__init__()
 
     def leave(self, permit: Permit) -> None:
         """Give a permit back. Takes no lock that it might wait for, so a finalizer may call it.
