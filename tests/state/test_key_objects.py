@@ -201,8 +201,8 @@ def ask(messages: Any, model: str = "small", *, client: Any = None) -> None: ...
     ],
 )  # fmt: skip
 def test_what_has_no_value_is_refused_with_its_place_and_the_remedies(messages: Any, place: str, kind: str) -> None:
-    """The error names the function, the place inside the argument, the type, and the remedies: to ignore the argument is
-    one only where the whole of it is at fault.
+    """The error names the function, the place inside the argument, the type, and the remedies: to ignore the argument
+    is one only where the whole of it is at fault.
     """
     with pytest.raises(UnkeyableArgument) as caught:
         key_maker(ask).key((messages,), {})

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from doubles import Bell, Interrupted
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -24,21 +25,6 @@ from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame
 from scalekit._limit.permits import Permit, Pool, Refusal, Ticket
 from scalekit._runtime.blocking import BlockingWaiter
-
-
-class Bell:
-    """A waiter that counts how often it was woken; a dead one is on an event loop that was closed."""
-
-    def __init__(self, alive: bool = True) -> None:
-        self.alive = alive
-        self.rung = 0
-
-    def wake(self, here: Any = None) -> bool:
-        self.rung += self.alive
-        return self.alive
-
-    async def wait(self, timeout: float | None = None) -> bool:
-        return self.rung > 0
 
 
 def enter(pool: Pool, outer: Frame | None, waiter: Any, max_queue: int) -> Permit | Ticket | Refusal:
@@ -301,30 +287,6 @@ class TestCrowd(Crowd.TestCase):
 
 
 # the moment ----------------------------------------------------------------------------------------------------------
-
-
-class Interrupted:
-    """A lock: just before it is given back, while it is still held, `act` happens once, as the collector or another
-    thread may make it happen."""
-
-    def __init__(self, lock: Any, act: Callable[[], object]) -> None:
-        self.lock = lock
-        self.act: Callable[[], object] | None = act
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        return bool(self.lock.acquire(blocking, timeout))
-
-    def release(self) -> None:
-        if self.act is not None:
-            act, self.act = self.act, None
-            act()
-        self.lock.release()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
 
 
 def full(waiting: int = 1) -> tuple[Pool, Permit, list[Ticket]]:

@@ -85,9 +85,9 @@ def leads_to(flight: Flight, goal: Flight) -> bool:
     todo, seen = [flight], set[int]()
     while todo:
         one = todo.pop()
-        if one is goal:
-            return True
         if one.state is State.FLYING and id(one) not in seen:
+            if one is goal:
+                return True
             seen.add(id(one))
             todo.extend(one.waits_for)
     return False

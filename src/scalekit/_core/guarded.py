@@ -61,10 +61,18 @@ class Guarded:
         """In a forked child: forget what other threads held, for they are not here."""
 
 
+def _everyone() -> list[Guarded]:
+    while True:
+        try:
+            return list(_guarded)
+        except RuntimeError:  # another thread let go of one meanwhile
+            continue
+
+
 def _before_fork() -> None:
     if _forking.acquire(timeout=_PATIENCE):
         until = time.monotonic() + _PATIENCE
-        for guarded in list(_guarded):
+        for guarded in _everyone():
             if guarded._lock.acquire(timeout=max(0.0, until - time.monotonic())):
                 _held.append(guarded)
 
@@ -84,7 +92,7 @@ def _after_fork_in_child() -> None:
     global _forking
     _forking = threading.Lock()
     _held.clear()
-    everyone = list(_guarded)
+    everyone = _everyone()
     for guarded in everyone:
         guarded._lock = threading.Lock()
     for guarded in everyone:
