@@ -831,3 +831,33 @@ async def test_a_failed_call_leaves_no_cycles(colour: Colour) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+async def test_a_dead_object_answers_for_nobody(colour: Colour) -> None:
+    """When an object dies its fast answers go with it, also in a cycle, so the next one at its address computes."""
+
+    class Agent:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def body(self, question: str) -> str:
+            return f"{self.name} {question}"
+
+    Agent.body.__qualname__ = "Agent.ask"
+    Agent.ask = scalekit.cache(colour.define(Agent.body))  # type: ignore[attr-defined]
+    fast = Agent.ask.__scalekit__.cells["hot"].fast  # type: ignore[attr-defined]
+    addresses: set[int] = set()
+    for number in range(40):
+        agent = Agent(str(number))
+        addresses.add(id(agent))
+        for _ in range(2):
+            assert await colour.call(agent.ask, "q") == f"{number} q"  # type: ignore[attr-defined]
+        assert list(fast) == [id(agent)]
+        in_a_cycle = number % 4 == 0
+        if in_a_cycle:
+            agent.me = agent  # type: ignore[attr-defined]
+        del agent
+        if in_a_cycle:
+            gc.collect()
+        assert not fast
+    assert len(addresses) < 40, "no address came back, so this shows nothing"

@@ -302,14 +302,17 @@ def twin(error: BaseException, trace: TracebackType | None) -> BaseException:
     except Exception:
         try:
             other = cls.__new__(cls, *error.args)
-            other.__dict__.update(error.__dict__)
         except Exception:
             return error
     for name in _fields(cls):
         try:
-            BaseException.__setattr__(other, name, getattr(error, name))  # past the class's own, which may forbid it
+            value = getattr(error, name)
+            if getattr(other, name, None) is not value:
+                BaseException.__setattr__(other, name, value)  # past the class's own, which may forbid it
         except Exception:  # never set, or set by `__new__` alone
             continue
+    for name, value in error.__dict__.items():
+        other.__dict__.setdefault(name, value)
     BaseException.__setattr__(other, "__suppress_context__", error.__suppress_context__)  # a cause has set it
     if isinstance(notes := other.__dict__.get("__notes__"), list):
         other.__dict__["__notes__"] = [*notes]

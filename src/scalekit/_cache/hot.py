@@ -82,7 +82,6 @@ def _source(site: Site) -> str | None:
     path = unpack = ""
     if site.method:
         path = f"[id({keyed[0]})]"
-        checks.append(f"_entry.receiver() is {keyed[0]}")
         del keyed[0]
     if len(keyed) > LEVELS or not names:
         path += f"[({', '.join(keyed)})]"

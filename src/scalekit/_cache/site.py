@@ -197,7 +197,9 @@ class Site:
                 if not (isinstance(one, type) or tree[0][0] is Identity):  # type: ignore[index]
                     return
                 try:
-                    entry.receiver = ref(one)
+                    # When the object dies, what is known of it leaves before its id can be another one's. The callback
+                    # is `dict.pop(fast, id, ref)`, all in C, so no signal handler comes in between.
+                    entry.receiver = ref(one, functools.partial(self.table.fast.pop, id(one)))
                 except TypeError:
                     return
             for value in rest:

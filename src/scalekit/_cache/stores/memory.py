@@ -35,7 +35,8 @@ class Entry:
     """One kept answer. `thaw` makes a fresh copy of `value` (None: it is shared); `expires` is monotonic time.
 
     `kind`, `alias` and `receiver` are the fast index's: the types of the bare arguments, their place in `table.fast`
-    (None: not there), and the object whose method it answers. A reader sets `hit`; what follows is the Memory's.
+    (None: not there), and the object whose method it answers (weakly: when that dies, its part of `fast` goes). A
+    reader sets `hit`; what follows is the Memory's.
     """
 
     __slots__ = (
