@@ -389,6 +389,31 @@ def test_one_who_joins_a_flight_again_and_again_costs_nothing() -> None:
     assert not flight.inside
 
 
+def test_who_left_a_flight_lends_it_nothing() -> None:
+    """A permit that was lent, and asked for inside a flight that its holder joined, is not lent there once it left."""
+    pool, holder, _ = full(waiting=0)
+    other = pool.line_up(holder, "f", Bell(), 10)
+    assert isinstance(other, Ticket)
+    assert other.permit is not None
+    flight = Flight("key", None, None, 0.0, 1.0, Bell())
+    ticket = pool.line_up(flight, "f", Bell(), 10)
+    assert isinstance(ticket, Ticket)
+    for leaves in (True, False):
+        flight.joined = (holder,)
+        pool.offer(ticket, holder)
+        if leaves:
+            flight.joined = ()
+            leave(pool, other.permit)
+            assert ticket.permit is None, "lent to somebody for whom nobody waits"
+            again = pool.line_up(holder, "f", Bell(), 10)
+            assert isinstance(again, Ticket)
+            assert again.permit is not None
+            other = again
+    assert other.permit is not None
+    leave(pool, other.permit)
+    assert ticket.permit is not None
+
+
 def test_a_parent_remembers_no_child_that_was_refused() -> None:
     """Children that were refused or gave up while the permit was lent are not kept by their parent."""
     pool, holder, _ = full(waiting=0)

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from scalekit import _units, events
+from scalekit import _units
 from scalekit._cache.controls import CacheControls
 from scalekit._cache.copies import Copy
-from scalekit._cache.flights import Flight, State, nearest
+from scalekit._cache.flights import nearest
 from scalekit._cache.hot import compiled
+from scalekit._cache.miss import in_task, in_thread
 from scalekit._cache.normal import WrongCall
 from scalekit._cache.site import MISSING, Site, Values
 from scalekit._cache.stores.memory import Memory
 from scalekit._core.bind import Binding
 from scalekit._core.effect import refused
-from scalekit._core.lineage import Frame, current
+from scalekit._core.lineage import current
 from scalekit._core.policy import Handler, Policy, Settings
-from scalekit._core.stream import PLAIN, Stream
 from scalekit._core.target import Target
-from scalekit._runtime.base import Waiter
-from scalekit._runtime.blocking import BLOCKING, on_event_loop
-from scalekit.errors import BlockingError, ConfigurationError, DeadlineExceeded, ReentryError
+from scalekit.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from scalekit._runtime.eventloop import AsyncioLoop, TrioLoop
     from scalekit._units import Duration
 
-    Loop = AsyncioLoop | TrioLoop
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-Call = Callable[[], Awaitable[Any]]
-
-LOOK = 1.0
-"""Seconds between two looks whether another event loop, which may end without a word, still runs our flight."""
 
 
 class Cache(Policy):
@@ -89,7 +78,7 @@ class Cache(Policy):
                 return value
             return await proceed(*args, **kwargs)  # which says in Python's own words what is wrong
 
-        miss = self._in_thread if target.runtime.blocking else self._in_task
+        miss = in_thread if target.runtime.blocking else in_task
         return cached
 
     async def refresh(self, site: Site, args: Values, kwargs: dict[str, Any]) -> Any:
@@ -97,203 +86,12 @@ class Cache(Policy):
         assert site.inner is not None
         values, tree = site.key(args, kwargs)
         site.flights.change(tree, "refreshed", lambda: None)
-        miss = self._in_thread if site.target.runtime.blocking else self._in_task
+        miss = in_thread if site.target.runtime.blocking else in_task
         return await miss(site, values, tree, partial(site.inner, *args, **kwargs), anew=True)
 
     def compiled(self, binding: Binding) -> Callable[..., Any] | None:
         """The wrapper that answers hits by itself, if this is the outermost layer."""
         return compiled(binding, self.site(binding.target))
-
-    async def _in_task(self, site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
-        """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
-        runtime, flights, frame = site.runtime, site.flights, current.get()
-        loop = runtime.here()
-        while True:
-            waiter = loop.waiter()
-            flight, first = self._board(site, tree, frame, loop.home, waiter, anew)
-            if flight is None:
-                value = site.get(values, tree)
-                if value is MISSING:
-                    continue
-                return value
-            if first:
-                body = self._fly(site, flight, values, call, loop)
-                try:
-                    flight.task = loop.spawn(body, copy_context())
-                except BaseException:  # this loop takes no task any more
-                    body.close()
-                    flights.land(flight, State.ABANDONED)
-                    raise
-                if site.watched is not loop.home:
-                    self._watch(site, loop)
-            try:
-                if flight.home is loop.home:
-                    if flight.state is State.FLYING:
-                        await waiter.wait()
-                else:
-                    while not await waiter.wait(LOOK) and flight.state is State.FLYING:
-                        if runtime.gone(flight.home):
-                            flights.land(flight, State.ABANDONED)
-            except GeneratorExit:
-                flights.leave_unheard(flight, frame, first, waiter)
-                raise
-            except BaseException:
-                last_word = loop.waiter()
-                if flights.leave(flight, frame, first, waiter, last_word):
-                    flight.task.cancel()
-                    if not flight.started:  # a task cancelled before its first step never enters its body
-                        flights.land(flight, State.ABANDONED)
-                    if flight.home is loop.home:
-                        await last_word.outlast(flight.deadline - runtime.now())
-                raise
-            if frame is not None:
-                flights.arrive(flight, frame, first)
-            if flight.state is not State.ABANDONED:
-                return self._outcome(site, flight, first)
-
-    async def _fly(self, site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
-        """The flight itself, in its own task and in a copy of its first caller's context."""
-        flight.started = True
-        current.set(flight)
-        try:
-            value = await call()
-            if type(value) not in PLAIN:
-                _refuse_stream(value, site.target)
-        except GeneratorExit:
-            site.flights.land(flight, State.ABANDONED)
-            raise
-        except BaseException as error:
-            stopped = not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and loop.asked_to_stop()
-            site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
-            self._failed(site, flight, error)
-            if stopped:
-                raise
-        else:
-            self._land(site, flight, values, value)
-
-    def _watch(self, site: Site, loop: Loop) -> None:
-        """See to it that this loop gives up what takes longer than `flight_timeout`: one timer for all flights."""
-        if loop.home not in site.watching:
-            site.watching.add(loop.home)
-            loop.later(site.flight_timeout, partial(self._give_up_the_late, site, loop))
-        site.watched = loop.home
-
-    def _give_up_the_late(self, site: Site, loop: Loop) -> None:
-        now = site.runtime.now()
-        late, soonest = site.flights.overdue(now)
-        for flight in late:
-            site.flights.land(flight, State.OVERDUE)
-            if flight.task is not None:
-                flight.task.cancel()
-        if soonest is not None:
-            loop.later(soonest - now, partial(self._give_up_the_late, site, loop))
-        else:
-            site.watching.discard(loop.home)
-            site.watched = None
-
-    async def _in_thread(self, site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
-        """A miss in a thread: the first caller flies, the others block until it has landed."""
-        runtime, flights, frame = BLOCKING, site.flights, current.get()
-        here = runtime.home()
-        while True:
-            waiter = runtime.waiter()
-            flight, first = self._board(site, tree, frame, here, waiter, anew)
-            if flight is None:
-                value = site.get(values, tree)
-                if value is MISSING:
-                    continue
-                return value
-            if first:
-                try:
-                    return await self._fly_here(site, flight, values, call)
-                finally:
-                    if frame is not None:
-                        flights.arrive(flight, frame, first)
-            if flight.home == here and on_event_loop():
-                flights.leave_unheard(flight, frame, first, waiter)
-                raise BlockingError(
-                    f"{site.target.name} would block this thread until another call of it has ended, but that one "
-                    f"runs on this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
-                )
-            try:
-                if not await waiter.wait(flight.deadline - runtime.now()):
-                    flights.land(flight, State.OVERDUE)
-            finally:
-                if frame is not None:
-                    flights.arrive(flight, frame, first)
-            if flight.state is not State.ABANDONED:
-                return self._outcome(site, flight, first)
-
-    async def _fly_here(self, site: Site, flight: Flight, values: Values, call: Call) -> Any:
-        token = current.set(flight)
-        try:
-            value = await call()
-            if type(value) not in PLAIN:
-                _refuse_stream(value, site.target)
-        except BaseException as error:
-            site.flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error)
-            self._failed(site, flight, error)
-            raise
-        finally:
-            current.reset(token)
-        self._land(site, flight, values, value)
-        return value
-
-    def _board(
-        self, site: Site, tree: Any, frame: Frame | None, home: Any, waiter: Waiter, anew: bool
-    ) -> tuple[Flight | None, bool]:
-        known = _unknown if anew else site.knows
-        now = site.runtime.now()
-        flight, first = site.flights.board(tree, frame, home, now, site.flight_timeout, waiter, known)
-        if flight is None:
-            if not first:
-                raise ReentryError(
-                    f"{site.target.name} was called, with the same arguments, by code that its own running call waits "
-                    f"for: it would wait for itself for ever. Break the circle, or call the undecorated function "
-                    f"(its __wrapped__) inside."
-                )
-        elif first:
-            site.hot.misses += 1
-        else:
-            site.hot.joined += 1
-            if events.subscribers:
-                events.emit(events.Joined(site.target.name))
-        return flight, first
-
-    def _land(self, site: Site, flight: Flight, values: Values, value: Any) -> None:
-        stored, thaw = site.freeze(value)
-        if thaw is not None:
-            flight.copy = partial(thaw, stored)
-        room = site.flights.deliver(flight, value, site.keep, values, stored, thaw)
-        if flight.unstorable is not None:
-            site.unstored(flight.unstorable)
-        elif not room:
-            site.unstored("larger than the memory tier")
-        if events.subscribers:
-            self._computed(site, flight, None)
-
-    def _failed(self, site: Site, flight: Flight, error: BaseException) -> None:
-        site.hot.errors += 1
-        if events.subscribers:
-            self._computed(site, flight, error)
-
-    def _computed(self, site: Site, flight: Flight, error: BaseException | None) -> None:
-        seconds = site.runtime.now() - flight.began
-        events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
-
-    def _outcome(self, site: Site, flight: Flight, first: bool) -> Any:
-        if flight.state is State.LANDED:
-            return flight.value if first or flight.copy is None else flight.copy()
-        if flight.state is State.FAILED:
-            error = flight.take_error(first)
-            try:
-                raise error
-            finally:
-                del error  # or the traceback would hold the frame that holds the exception
-        raise DeadlineExceeded(
-            f"{site.target.name}: the call that {flight.callers} callers waited for took longer than flight_timeout "
-            f"({site.flight_timeout:g} s), and was given up. Its key is free; the next caller starts anew."
-        )
 
     def describe(self, target: Target) -> Settings:
         memory = self.site(target).memory
@@ -315,20 +113,6 @@ class Cache(Policy):
             "cache_invalidate": control.cache_invalidate,
             "cache_contains": control.cache_contains,
         }
-
-
-def _unknown(tree: Any, now: float) -> bool:
-    return False
-
-
-def _refuse_stream(value: Any, target: Target) -> None:
-    if type(value) in PLAIN:
-        return
-    if type(value) is Stream or hasattr(value, "__anext__") or hasattr(value, "__next__"):
-        raise ConfigurationError(
-            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
-            f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
-        )
 
 
 def _memory(tiers: Sequence[Any] | None) -> Memory | None:

@@ -274,7 +274,8 @@ class Pool(Guarded):
         lender.lent = False
         while lender.asking:
             ticket, _ = lender.asking.popitem(last=False)
-            if ticket in self.queue and self._lend(lender, ticket):
+            waits = ticket in self.queue and any(frame is lender for frame in ancestors(ticket.outer))
+            if waits and self._lend(lender, ticket):  # not to a flight that the lender joined and has left
                 return lambda: self._wake([ticket])
         return None
 
