@@ -134,9 +134,8 @@ class Pool(Guarded):
         """A caller inside of `frame` began to wait for what `ticket` waits for: perhaps it can lend."""
 
         def decide() -> Action | None:
-            if ticket in self.queue and self._borrow(ticket, frame):
-                return lambda: self._wake([ticket])
-            return None
+            asks = ticket in self.queue and any(one is frame for one in ancestors(ticket.outer))
+            return (lambda: self._wake([ticket])) if asks and self._borrow(ticket, frame) else None
 
         self._post(decide)
 
