@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import sys
 import threading
 import time
 import traceback
@@ -861,3 +862,24 @@ async def test_a_dead_object_answers_for_nobody(colour: Colour) -> None:
             gc.collect()
         assert not fast
     assert len(addresses) < 40, "no address came back, so this shows nothing"
+
+
+if sys.version_info >= (3, 12):  # before, there are no eager tasks
+
+    def test_eager_tasks() -> None:
+        """Where tasks start eagerly, a call that never suspends gives its answer or its error like any other."""
+
+        @scalekit.stack(scalekit.cache(), scalekit.limit(concurrency=1))
+        async def ask(x: int) -> int:
+            if x < 0:
+                raise ValueError(x)
+            return x
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            assert await asyncio.gather(*[ask(1) for _ in range(3)]) == [1, 1, 1]
+            for _ in range(2):
+                with pytest.raises(ValueError, match="-1"):
+                    await ask(-1)
+
+        asyncio.run(main())

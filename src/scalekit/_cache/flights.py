@@ -45,7 +45,8 @@ class Flight(Shared):
     error: BaseException | None = None
     copy: Callable[[], Any] | None = None  # makes the value of a further caller; None: they share it
     unstorable: str | None = None  # why the value is not to be kept
-    task: Any = None  # None: it flies in its first caller's thread
+    task: Any = None
+    detached = False  # True: it flies in a task of its own, which an eager loop may end before `task` is set
     started = False
     callers = 1
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
@@ -159,7 +160,7 @@ class Flights(Guarded):
             if flight.state is not State.FLYING:
                 return None
             waiters = self._end(flight, state)
-            flight.unheard = len(waiters) - (flight.task is None)
+            flight.unheard = len(waiters) - (not flight.detached)
             if flight.unheard and state is State.FAILED:
                 flight.error, flight.trace = error, trace
             return lambda: wake(waiters)
@@ -220,7 +221,7 @@ class Flights(Guarded):
         if waiter not in flight.waiters:
             return False
         flight.waiters.remove(waiter)
-        last = not flight.waiters and flight.state is State.FLYING and flight.task is not None
+        last = not flight.waiters and flight.state is State.FLYING and flight.detached
         if last:
             self._disown(flight)
         return last

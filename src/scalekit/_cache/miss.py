@@ -46,6 +46,7 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
                 continue
             return value
         if first:
+            flight.detached = True
             body = _fly(site, flight, values, call, loop)
             try:
                 flight.task = loop.spawn(body, copy_context())
