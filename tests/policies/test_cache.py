@@ -883,3 +883,84 @@ if sys.version_info >= (3, 12):  # before, there are no eager tasks
                     await ask(-1)
 
         asyncio.run(main())
+
+
+def test_a_flight_of_another_loop_does_not_freeze_this_one() -> None:
+    """While a caller waits for another loop's long flight, its own loop goes on."""
+    ticks = 0
+
+    @scalekit.cache
+    async def ask(x: int) -> int:
+        await asyncio.sleep(2.2)
+        return x
+
+    async def join() -> int:
+        nonlocal ticks
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        answer = await ask(1)
+        ticking.cancel()
+        return answer
+
+    leader = threading.Thread(target=asyncio.run, args=(ask(1),))
+    leader.start()
+    time.sleep(0.1)
+    assert asyncio.run(join()) == 1
+    leader.join()
+    assert ticks > 30, "the loop stood still"
+    assert ask.cache.stats().misses == 1  # type: ignore[attr-defined]
+
+
+async def test_a_copier_that_fails_does_not_fail_the_call(colour: Colour) -> None:
+    """When `copy=` raises, the answer is handed out and not kept, and nobody hangs."""
+    broken = scalekit.cache(copy=lambda value: 1 / 0)(colour.define(_new_list))
+    assert await colour.call(broken) == []
+    assert await colour.call(broken) == []
+    assert scalekit.controls(broken).cache.stats().unstored == 2
+
+
+async def test_parameters_may_be_called_anything(colour: Colour) -> None:
+    """Names that the compiled wrapper uses itself, and an ignored `self`, do no harm."""
+
+    @scalekit.cache
+    @colour.define
+    async def ask(a: int, _kind_a: int, _entry: int = 3) -> Any:
+        return (a, _kind_a, _entry)
+
+    for _ in range(3):
+        assert await colour.call(ask, 1, 2) == (1, 2, 3)
+
+    class Agent:
+        async def body(self, x: int) -> int:
+            return x
+
+    Agent.body.__qualname__ = "Agent.ask"
+    Agent.ask = scalekit.cache(ignore="self")(colour.define(Agent.body))  # type: ignore[attr-defined]
+    for _ in range(3):
+        assert await colour.call(Agent().ask, 5) == 5  # type: ignore[attr-defined]
+    assert Agent.ask.cache.stats().misses == 1  # type: ignore[attr-defined]
+
+
+async def test_a_hit_takes_no_permit(colour: Colour) -> None:
+    """In a stack an answer from memory comes at once, though every permit is held."""
+    gate = threading.Event()
+
+    @scalekit.stack(scalekit.limit(concurrency=1), scalekit.cache(), scalekit.retry())
+    @colour.define
+    async def ask(x: str) -> str:
+        while x == "slow" and not gate.is_set():
+            await colour.sleep(0.001)
+        return x
+
+    await colour.call(ask, "quick")
+    slow = await colour.start(ask, "slow")
+    await colour.until(lambda: scalekit.controls(ask).limit.state().in_flight == 1)
+    assert await colour.call(ask, "quick") == "quick"
+    gate.set()
+    assert await slow.result() == "slow"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
 import inspect
@@ -513,3 +514,34 @@ def test_warnings_point_at_the_decorator_line() -> None:
         assert [warning.filename for warning in warned] == [__file__]
     with pytest.warns(scalekit.ScalekitWarning, match="hit takes a permit|every attempt"):
         scalekit.stack(scalekit.retry(), scalekit.limit(concurrency=1))(scalekit.cache(lambda: None))
+
+
+def test_what_only_looks_like_a_generator() -> None:
+    """A wrapper that collects a generator is a function; a context manager is refused; a policy is worn once."""
+
+    def numbers() -> Any:
+        yield from range(3)
+
+    @functools.wraps(numbers)
+    def collected() -> list[int]:
+        return list(numbers())
+
+    assert scalekit.cache(collected)() == [0, 1, 2]
+    with pytest.raises(scalekit.ConfigurationError, match="context manager"):
+        scalekit.limit(concurrency=1)(contextlib.contextmanager(numbers))
+    policy = scalekit.cache()
+    with pytest.raises(scalekit.ConfigurationError, match="already"):
+        policy(policy(lambda: 1))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # since 3.12 forking with threads is warned of
+def test_a_named_limit_in_a_forked_child() -> None:
+    """A child that was forked while another thread made policies makes its own."""
+    from scalekit._core import policy
+
+    with policy._lock:
+        child = os.fork()
+        if child == 0:
+            scalekit.limit(concurrency=1, name="made in the child")
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -130,7 +130,7 @@ class Airport(RuleBasedStateMachine):
             assert all(flight is not one for one in self.all)
             if in_task:
                 flight.task = SimpleNamespace(cancel=lambda: self.cancelled.update([id(flight)]))
-                flight.detached = True
+                flight.inline = False
             self.open[key] = flight
             self.all.append(flight)
         assert flight is not None
@@ -376,7 +376,7 @@ def board(flights: Flights, key: Hashable, frame: Frame | None = None, known: An
     flight, first = flights.board(key, frame, "home", 0.0, 10.0, bell, known)
     if flight is not None and first:
         flight.task = SimpleNamespace(cancel=lambda: None)
-        flight.detached = True
+        flight.inline = False
     return flight, first, bell
 
 

@@ -45,9 +45,10 @@ class Flight(Shared):
     error: BaseException | None = None
     copy: Callable[[], Any] | None = None  # makes the value of a further caller; None: they share it
     unstorable: str | None = None  # why the value is not to be kept
-    task: Any = None
-    detached = False  # True: it flies in a task of its own, which an eager loop may end before `task` is set
+    task: Any = None  # None: it flies in its first caller's thread
     started = False
+    ended = False
+    inline = True  # it flies in its first caller's thread, who hears the error there
     callers = 1
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
@@ -160,7 +161,7 @@ class Flights(Guarded):
             if flight.state is not State.FLYING:
                 return None
             waiters = self._end(flight, state)
-            flight.unheard = len(waiters) - (not flight.detached)
+            flight.unheard = len(waiters) - flight.inline
             if flight.unheard and state is State.FAILED:
                 flight.error, flight.trace = error, trace
             return lambda: wake(waiters)
@@ -221,7 +222,7 @@ class Flights(Guarded):
         if waiter not in flight.waiters:
             return False
         flight.waiters.remove(waiter)
-        last = not flight.waiters and flight.state is State.FLYING and flight.detached
+        last = not flight.waiters and flight.state is State.FLYING and flight.task is not None
         if last:
             self._disown(flight)
         return last
@@ -234,7 +235,7 @@ class Flights(Guarded):
             flight.joined = without(flight.joined, frame)
 
     def _end(self, flight: Flight, state: State) -> list[Waiter]:
-        flight.state = state
+        flight.state, flight.ended = state, True
         self._disown(flight)
         waiters, flight.waiters = flight.waiters, []
         return waiters

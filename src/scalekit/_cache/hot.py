@@ -36,7 +36,21 @@ def make(_hot, _slow, _drive, _now, _defaults):
         return {slow}({forward})
     return {name}
 """
-RESERVED = {"_hot", "_slow", "_drive", "_now", "_defaults", "_entry", "type", "id", "Exception"}
+RESERVED = {
+    "_hot",
+    "_slow",
+    "_drive",
+    "_now",
+    "_defaults",
+    "_entry",
+    "_kind0",
+    "_kind1",
+    "_kind2",
+    "_kind3",
+    "type",
+    "id",
+    "Exception",
+}
 
 
 def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
@@ -62,7 +76,7 @@ def _source(site: Site) -> str | None:
     forms = {parameter.kind for parameter in parameters.values()}
     if not site.signature.direct or forms & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
         return None
-    if site.memory.touches or RESERVED & parameters.keys():
+    if site.memory.touches or RESERVED & parameters.keys() or not site.target.own_signature:
         return None
     written: list[str] = []
     forward: list[str] = []
@@ -88,7 +102,7 @@ def _source(site: Site) -> str | None:
         checks.append(f"({''.join(f'type({name}), ' for name in keyed)}) == _entry.kind")
     else:
         path += "".join(f"[{name}]" for name in keyed)
-        kinds = ["_entry.kind"] if len(keyed) == 1 else [f"_kind_{name}" for name in keyed]
+        kinds = ["_entry.kind"] if len(keyed) == 1 else [f"_kind{place}" for place in range(len(keyed))]
         unpack = f"{', '.join(kinds)} = _entry.kind" if len(keyed) > 1 else ""
         checks += [f"type({name}) is {kind}" for name, kind in zip(keyed, kinds, strict=True)]
     if site.ttl != FOREVER:

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from scalekit import events
 from scalekit._cache.flights import Flight, State
 from scalekit._cache.site import MISSING, Site, Values
-from scalekit._core.lineage import Frame, current
+from scalekit._core.lineage import Frame, current, living
 from scalekit._core.stream import PLAIN, Stream
 from scalekit._core.target import Target
 from scalekit._runtime.base import Waiter
@@ -35,7 +36,7 @@ LOOK = 1.0
 
 async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
-    runtime, flights, frame = site.runtime, site.flights, current.get()
+    runtime, flights, frame = site.runtime, site.flights, living(current.get())
     loop = runtime.here()
     while True:
         waiter = loop.waiter()
@@ -46,10 +47,12 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
                 continue
             return value
         if first:
-            flight.detached = True
+            flight.inline = False
             body = _fly(site, flight, values, call, loop)
             try:
-                flight.task = loop.spawn(body, copy_context())
+                task = loop.spawn(body, copy_context())
+                if flight.state is State.FLYING:  # an eager one may have landed
+                    flight.task = task
             except BaseException:  # this loop takes no task any more
                 body.close()
                 flights.land(flight, State.ABANDONED)
@@ -68,9 +71,9 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
             flights.leave_unheard(flight, frame, first, waiter)
             raise
         except BaseException:
-            last_word = loop.waiter()
+            last_word, task = loop.waiter(), flight.task
             if flights.leave(flight, frame, first, waiter, last_word):
-                flight.task.cancel()
+                task.cancel()
                 if not flight.started:  # a task cancelled before its first step never enters its body
                     flights.land(flight, State.ABANDONED)
                 if flight.home is loop.home:
@@ -90,6 +93,7 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
         value = await call()
         if type(value) not in PLAIN:
             _refuse_stream(value, site.target)
+        _land(site, flight, values, value)
     except GeneratorExit:
         site.flights.land(flight, State.ABANDONED)
         raise
@@ -99,19 +103,22 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
         _failed(site, flight, error)
         if stopped:
             raise
-    else:
-        _land(site, flight, values, value)
+    finally:
+        flight.task = None  # or the flight, its task and the task's context would hold each other
 
 
 def _watch(site: Site, loop: Loop) -> None:
     """See to it that this loop gives up what takes longer than `flight_timeout`: one timer for all flights."""
     if loop.home not in site.watching:
         site.watching.add(loop.home)
-        loop.later(site.flight_timeout, partial(_give_up_the_late, site, loop))
+        loop.later(site.flight_timeout, partial(_give_up_the_late, ref(site), loop))
     site.watched = loop.home
 
 
-def _give_up_the_late(site: Site, loop: Loop) -> None:
+def _give_up_the_late(held: Callable[[], Site | None], loop: Loop) -> None:
+    site = held()
+    if site is None:
+        return
     now = site.runtime.now()
     late, soonest = site.flights.overdue(now)
     for flight in late:
@@ -119,7 +126,7 @@ def _give_up_the_late(site: Site, loop: Loop) -> None:
         if flight.task is not None:
             flight.task.cancel()
     if soonest is not None:
-        loop.later(soonest - now, partial(_give_up_the_late, site, loop))
+        loop.later(soonest - now, partial(_give_up_the_late, held, loop))
     else:
         site.watching.discard(loop.home)
         site.watched = None
@@ -127,7 +134,7 @@ def _give_up_the_late(site: Site, loop: Loop) -> None:
 
 async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss in a thread: the first caller flies, the others block until it has landed."""
-    runtime, flights, frame = BLOCKING, site.flights, current.get()
+    runtime, flights, frame = BLOCKING, site.flights, living(current.get())
     here = runtime.home()
     while True:
         waiter = runtime.waiter()
@@ -165,13 +172,13 @@ async def _fly_here(site: Site, flight: Flight, values: Values, call: Call) -> A
         value = await call()
         if type(value) not in PLAIN:
             _refuse_stream(value, site.target)
+        _land(site, flight, values, value)
     except BaseException as error:
         site.flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error)
         _failed(site, flight, error)
         raise
     finally:
         current.reset(token)
-    _land(site, flight, values, value)
     return value
 
 
@@ -198,7 +205,11 @@ def _board(
 
 
 def _land(site: Site, flight: Flight, values: Values, value: Any) -> None:
-    stored, thaw = site.freeze(value)
+    try:
+        stored, thaw = site.freeze(value)
+    except Exception as error:  # of a copier of the user's: the answer is good all the same
+        stored, thaw = value, None
+        flight.unstorable = f"it cannot be copied: {error!r}"
     if thaw is not None:
         flight.copy = partial(thaw, stored)
     room = site.flights.deliver(flight, value, site.keep, values, stored, thaw)

@@ -7,6 +7,7 @@ Everything here is plain and synchronous. The policy (policy.py) tells the story
 from __future__ import annotations
 
 import functools
+import gc
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
@@ -112,7 +113,7 @@ class Site:
         """The last one of them: the quick way to see that there is a timer."""
         self.hot = Hot(self.table.fast)
         self.inner: Handler | None = None  # the rest of the stack, for a refresh
-        self.method = _is_method(target)
+        self.method = _is_method(target) and _first_parameter(target) not in given["ignore"]
         self.signature: Signature = key_maker(target.function, given["ignore"], given["key"], self.method)
 
     @property
@@ -194,7 +195,7 @@ class Site:
             if self.method:
                 one, *others = values
                 rest = tuple(others)
-                if not (isinstance(one, type) or tree[0][0] is Identity):  # type: ignore[index]
+                if not (isinstance(one, type) or tree[0][0] is Identity) or gc.is_finalized(one):  # type: ignore[index]
                     return
                 try:
                     # When the object dies, what is known of it leaves before its id can be another one's. The callback
@@ -250,10 +251,11 @@ def path_of(values: Values, method: bool) -> Values:
     return (*first, *values)
 
 
+def _first_parameter(target: Target) -> str:
+    return next(iter(target.signature.parameters), "") if target.signature is not None else ""
+
+
 def _is_method(target: Target) -> bool:
     """True for a function of a class body whose first parameter is the object or the class."""
     name = getattr(target.function, "__qualname__", "").rpartition("<locals>.")[2]
-    if "." not in name or target.signature is None:
-        return False
-    first = next(iter(target.signature.parameters), "")
-    return first in ("self", "cls", "mcs")
+    return "." in name and _first_parameter(target) in ("self", "cls", "mcs")

@@ -10,6 +10,7 @@ pickle as "that cell of that binding", and a binding pickles as its function and
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -120,6 +121,8 @@ def bind(policies: tuple[Policy, ...], function: F) -> F:
     else:
         target = existing.target
         _warn_of_order(target, policies, existing.policies)
+        if twice := [policy for policy in policies if policy in existing.policies]:
+            raise ConfigurationError(f"{target.name} wears {twice[0]} already: take one of the two away.")
         policies = (*policies, *existing.policies)
     return cast(F, Binding(target, policies).wrapper)
 
@@ -135,6 +138,11 @@ def _check(policies: tuple[Policy, ...], function: Any) -> None:
         raise ConfigurationError(
             f"{kind} was put on a property. Decorate a method, and let the property call it: a property has no "
             f"arguments and no place for controls."
+        )
+    if getattr(function, "__globals__", None) is vars(contextlib):
+        raise ConfigurationError(
+            f"{kind} was put on {function.__qualname__}, a context manager: it would end before the `with` block "
+            f"begins. Decorate the functions that are called inside of it."
         )
     if not callable(function):
         raise ConfigurationError(

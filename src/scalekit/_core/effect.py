@@ -42,7 +42,12 @@ def effect(function: F, /) -> F:
         if binding.first("cache") is not None:
             raise refused(binding.target.name)
         binding.target.effect = True
-    function.__scalekit_effect__ = True  # type: ignore[attr-defined]
+    try:
+        function.__scalekit_effect__ = True  # type: ignore[attr-defined]
+    except AttributeError:
+        raise ConfigurationError(
+            f"effect marks functions written in Python, and {function!r} takes no mark. Wrap it in a def and mark that."
+        ) from None
     return function
 
 

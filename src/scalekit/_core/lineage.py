@@ -18,7 +18,8 @@ class Frame:
 
     __slots__ = ()
 
-    outer: Frame | None
+    outer: Any  # a Frame or None; slots of who inherits
+    ended: bool
 
 
 class Shared(Frame):
@@ -30,6 +31,18 @@ class Shared(Frame):
 
 
 current: ContextVar[Frame | None] = ContextVar("scalekit.current", default=None)
+
+
+def living(frame: Frame | None) -> Frame | None:
+    """The nearest one that has not ended; nobody waits in those that have, and a task may hold their chain for ever."""
+    while frame is not None and frame.ended:
+        frame = frame.outer
+    alive = frame
+    while alive is not None:
+        while alive.outer is not None and alive.outer.ended:
+            alive.outer = alive.outer.outer
+        alive = alive.outer
+    return frame
 
 
 def ancestors(frame: Frame | None) -> Iterator[Frame]:

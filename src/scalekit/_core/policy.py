@@ -14,6 +14,7 @@ arrive.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from threading import Lock
@@ -100,6 +101,15 @@ class Policy:
 
 
 _lock = Lock()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 _named: WeakValueDictionary[tuple[str, str], Policy] = WeakValueDictionary()
 tokens: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _arrived: OrderedDict[str, Any] = OrderedDict()

@@ -42,14 +42,15 @@ def shape_of(function: Callable[..., Any]) -> Shape:
             return Shape.ASYNC_GENERATOR
         if inspect.iscoroutinefunction(inner):
             return Shape.COROUTINE
-        if inspect.isgeneratorfunction(inner):
-            return Shape.GENERATOR
+        if inspect.isgeneratorfunction(inner):  # a def around one may give a list, or a context manager
+            return Shape.GENERATOR if inner is function or isinstance(function, functools.partial) else Shape.FUNCTION
         if isinstance(inner, functools.partial):
             inner = inner.func
         elif isinstance(getattr(inner, "__wrapped__", None), Callable):  # type: ignore[arg-type]
             inner = inner.__wrapped__  # type: ignore[attr-defined]
         else:
-            return Shape.FUNCTION
+            call = getattr(type(inner), "__call__", None)  # noqa: B004  # of an object that is callable
+            return Shape.COROUTINE if inspect.iscoroutinefunction(call) else Shape.FUNCTION
 
 
 def name_of(function: Any) -> str:
@@ -83,6 +84,11 @@ class Target:
             return inspect.signature(self.function)
         except (TypeError, ValueError):
             return None
+
+    @functools.cached_property
+    def own_signature(self) -> bool:
+        """False where `__wrapped__` shows the parameters of another function, which this one may add to."""
+        return self.signature == inspect.signature(self.function, follow_wrapped=False)
 
     @functools.cached_property
     def _declares_stream(self) -> bool:

@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from scalekit import _units, events, settings
-from scalekit._core.lineage import current
+from scalekit._core.lineage import current, living
 from scalekit._core.policy import Handler, Policy, Settings
 from scalekit._core.stream import PLAIN, Stream
 from scalekit._core.target import Target
@@ -49,7 +49,8 @@ class Limit(Policy):
                 except IndexError:
                     pass
                 else:
-                    permit = slot.permit = Permit(get(), slot, who, get_ident())
+                    outer = get()
+                    permit = slot.permit = Permit(outer and living(outer), slot, who, get_ident())
             if permit is None:
                 permit = await self._wait(runtime, who)
             token = put(permit)
@@ -63,7 +64,7 @@ class Limit(Policy):
             finally:
                 if permit is not None:
                     permit.ended = True
-                    if permit.lent or permit.lender is not None:
+                    if permit.lent or permit.lender is not None or permit.slot.permit is not permit:
                         pool.leave(permit)
                     else:
                         slot = permit.slot
@@ -85,7 +86,7 @@ class Limit(Policy):
         timeout: float = settings.lookup("limit_queue_timeout", self.queue_timeout)
         began = runtime.now()
         waiter = runtime.waiter()
-        ticket = pool.line_up(current.get(), who, waiter, max_queue)
+        ticket = pool.line_up(living(current.get()), who, waiter, max_queue)
         if isinstance(ticket, Refusal):
             raise self._refused(who, ticket.depth, max_queue)
         if ticket.permit is None:

@@ -49,9 +49,12 @@ class AsyncioWaiter:
     async def _wait(self, timeout: float) -> bool:
         timer = self._loop.call_later(timeout, self._set, False)
         try:
-            return await self._future
+            woken = await self._future
         finally:
             timer.cancel()
+        if not woken:  # or the next wait would end at once, without ever suspending
+            self._future = self._loop.create_future()
+        return woken
 
     async def outlast(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -94,7 +97,7 @@ class AsyncioLoop:
         return AsyncioWaiter(self.home)
 
     def spawn(self, body: Body, context: Context) -> AsyncioTask:
-        return AsyncioTask(self.home, self.home.create_task(body, context=context))
+        return AsyncioTask(self.home, self.home.create_task(body))
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         self.home.call_later(seconds, act)
