@@ -64,7 +64,7 @@ def _queue(value: Any, argument: str) -> int:
 
 
 KNOWN: Final[Mapping[str, Setting]] = {
-    "disable": Setting(False, _flag, "True: every policy lets its calls through, for tests and for finding faults"),
+    "disable": Setting(False, _flag, "True: policies leave calls alone; read at decoration, so set it first"),
     "namespace": Setting(
         None, _text, "first part of every shared key; left out: the function's top-level package or script"
     ),

@@ -261,7 +261,10 @@ class Crowd(RuleBasedStateMachine):
         """Everybody leaves, and it is as it was at the beginning."""
         if not hasattr(self, "pool"):
             return
+        rounds = 0
         while self.calls:
+            rounds += 1
+            assert rounds < 1_000, "somebody never gets a permit"
             for call in self.calls[::2] or self.calls:
                 if call.state == "inside":
                     assert call.permit is not None
@@ -342,6 +345,40 @@ def test_a_permit_that_comes_back_in_a_critical_section_is_passed_on(section: st
     assert first.permit is not None, "somebody waits although the permit came back"
     assert first.waiter is not None
     assert first.waiter.rung == 1  # type: ignore[attr-defined]
+
+
+class Meeting(Permit):
+    """A permit whose holder leaves, without the lock, just before or just after it is marked as lent under the lock."""
+
+    __slots__ = ("_lent", "after", "before")
+
+    @property  # type: ignore[override]
+    def lent(self) -> bool:
+        return bool(getattr(self, "_lent", False))
+
+    @lent.setter
+    def lent(self, lent: bool) -> None:
+        if lent and self.before:
+            self.before = leave(self.slot.pool, self)
+        self._lent = lent
+        if lent and self.after:
+            self.after = leave(self.slot.pool, self)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_permit_that_is_given_back_just_as_it_is_lent_has_one_owner(moment: str) -> None:
+    """Lender and leaver meet without a common lock: the permit is passed on once, to whoever is first in line."""
+    pool = Pool(1)
+    slot = pool.free.pop()
+    holder = slot.permit = Meeting(None, slot, "f", 0)
+    holder.before, holder.after = moment == "before", moment == "after"
+    ticket = pool.line_up(holder, "f", Bell(), 10)
+    assert isinstance(ticket, Ticket)
+    assert ticket.permit is not None
+    assert ticket.permit.lender is None
+    assert not pool.free
+    leave(pool, ticket.permit)
+    assert len(pool.free) == 1
 
 
 def test_the_queue_of_a_closed_loop_is_passed_over() -> None:
@@ -731,8 +768,9 @@ def test_a_loan_to_a_thread_that_stayed_behind_is_called_in() -> None:
         child = pool.line_up(holder, "f", Bell(), 0)
         assert isinstance(child, Ticket)
         assert child.permit is not None
-        leave(pool, child.permit)
         leave(pool, holder)
+        leave(pool, child.permit)
+        leave(pool, tickets[0].permit)
         assert len(pool.free) == 1
 
     in_a_fork(check)

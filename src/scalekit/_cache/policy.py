@@ -83,7 +83,6 @@ class Cache(Policy):
 
     async def refresh(self, site: Site, args: Values, kwargs: dict[str, Any]) -> Any:
         """The answer of a call computed anew, whatever is known or being computed."""
-        assert site.inner is not None
         values, tree = site.key(args, kwargs)
         site.flights.change(tree, "refreshed", lambda: None)
         miss = in_thread if site.target.runtime.blocking else in_task

@@ -112,7 +112,7 @@ class Site:
         self.watched: Any = None
         """The last one of them: the quick way to see that there is a timer."""
         self.hot = Hot(self.table.fast)
-        self.inner: Handler | None = None  # the rest of the stack, for a refresh
+        self.inner: Handler = target.leaf()  # the rest of the stack, for a refresh
         self.method = _is_method(target) and _first_parameter(target) not in given["ignore"]
         self.signature: Signature = key_maker(target.function, given["ignore"], given["key"], self.method)
 
