@@ -25,6 +25,7 @@ from scalekit._cache.flights import Flight, Flights, State, leads_to, twin
 from scalekit._core import guarded
 from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame
+from scalekit._limit.permits import Pool, Ticket
 from scalekit._runtime.blocking import BlockingWaiter
 
 KEYS = ("a", "b", "c")
@@ -63,6 +64,7 @@ class Airport(RuleBasedStateMachine):
         self.heard: list[Caller] = []
         self.left_late: list[Flight] = []  # somebody left without the error
         self.told: list[Caller] = []  # those who were told that they are the last
+        self.untold: list[Caller] = []
         self.cancelled: Counter[int] = Counter()
         self.expected_cancels: Counter[int] = Counter()
 
@@ -102,7 +104,7 @@ class Airport(RuleBasedStateMachine):
 
     # what happens -----------------------------------------------------------------------------------------------------
 
-    @rule(data=st.data(), key=st.sampled_from(KEYS), in_task=st.booleans(), timeout=st.sampled_from([5.0, 50.0]))
+    @rule(data=st.data(), key=st.sampled_from(KEYS), in_task=st.booleans(), timeout=st.sampled_from([10.0, 50.0]))
     def board(self, data: st.DataObject, key: str, in_task: bool, timeout: float) -> None:
         """Somebody asks for a key: on its own, inside a flight (which may have ended), or inside a permit there."""
         within = data.draw(st.sampled_from([None, *self.all[-6:]]), label="within")
@@ -142,7 +144,8 @@ class Airport(RuleBasedStateMachine):
     def deliver(self, data: st.DataObject, room: bool, value: int) -> None:
         """A flight brings its value, in time or long after it was given up."""
         flight = data.draw(st.sampled_from(self.all[-8:]))
-        was_flying = flight.state is State.FLYING
+        before, value_before = flight.state, flight.value
+        was_flying = before is State.FLYING
         may_keep = was_flying and flight.unstorable is None and self.open.get(flight.key) is flight
         kept: list[Any] = []
 
@@ -157,6 +160,8 @@ class Airport(RuleBasedStateMachine):
         if was_flying:
             assert (flight.state, flight.value) == (State.LANDED, value)
             self.ended(flight)
+        else:
+            assert (flight.state, flight.value) == (before, value_before), "it ended twice"
 
     @precondition(lambda self: self.all)
     @rule(data=st.data(), state=st.sampled_from([State.FAILED, State.ABANDONED, State.OVERDUE]))
@@ -167,6 +172,9 @@ class Airport(RuleBasedStateMachine):
         self.flights.land(flight, state, ValueError("failed") if state is State.FAILED else None)
         if before is State.FLYING:
             assert flight.state is state
+            hearing = [caller for caller in self.on(flight) if flight.task or not caller.first]
+            if not any(caller.flight is flight for caller in self.told):
+                assert (flight.error is not None) == bool(state is State.FAILED and hearing), "kept for nobody"
             self.ended(flight)
         else:
             assert flight.state is before
@@ -210,6 +218,8 @@ class Airport(RuleBasedStateMachine):
             assert told is last, "exactly the last one is told so"
             if last:
                 self.told.append(caller)
+            else:
+                self.untold.append(caller)
         if last:
             self.disown(flight)
 
@@ -260,6 +270,7 @@ class Airport(RuleBasedStateMachine):
         assert all(flight.state is State.FLYING for flight in self.open.values()), "one may join what has ended"
         for caller in self.waiting:
             assert caller.bell.rung == 0, "woken before the flight ended"
+        assert not any(caller.last_word.rung for caller in self.untold)
         assert +self.cancelled == +self.expected_cancels
         for flight in self.all[-8:]:
             inside = [one for one in self.waiting + self.heard if one.within is flight]
@@ -295,6 +306,10 @@ class TestAirport(Airport.TestCase):
 
 
 # circles -------------------------------------------------------------------------------------------------------------
+
+
+def unknown(key: Hashable, now: float) -> bool:
+    return False
 
 
 def a_flight(key: Hashable = "key", outer: Frame | None = None) -> Flight:
@@ -364,11 +379,22 @@ def test_edges_that_many_threads_draw_are_all_there() -> None:
     assert not parent.waits_for
 
 
+def test_who_joins_a_flight_lends_to_what_queues_inside_of_it() -> None:
+    """A caller who holds the last permit joins a flight that waits for one: the flight borrows it, and goes on."""
+    pool, flights = Pool(1), Flights()
+    flight, _ = flights.board("key", None, "home", 0.0, 10.0, Bell(), unknown)
+    assert flight is not None
+    holder = pool.line_up(None, "f", Bell(), 10)
+    ticket = pool.line_up(flight, "f", Bell(), 10)
+    assert isinstance(holder, Ticket)
+    assert isinstance(ticket, Ticket)
+    assert ticket.permit is None
+    flights.board("key", holder.permit, "home", 0.0, 10.0, Bell(), unknown)
+    assert ticket.permit is not None
+    assert ticket.permit.lender is holder.permit
+
+
 # the moment ----------------------------------------------------------------------------------------------------------
-
-
-def unknown(key: Hashable, now: float) -> bool:
-    return False
 
 
 def board(flights: Flights, key: Hashable, frame: Frame | None = None, known: Any = unknown) -> tuple[Any, bool, Bell]:
@@ -621,6 +647,9 @@ def test_whether_the_context_is_shown_is_copied_too() -> None:
     for suppressed in (False, True):
         error = ValueError("x")
         error.__context__ = KeyError("before")
+        error.__cause__ = KeyError("cause") if suppressed else None
+        assert twin(error, None).__suppress_context__
+        error.__cause__ = KeyError("cause")
         error.__suppress_context__ = suppressed
         assert twin(error, None).__suppress_context__ is suppressed
 

@@ -39,9 +39,10 @@ def living(frame: Frame | None) -> Frame | None:
         frame = frame.outer
     alive = frame
     while alive is not None:
-        while alive.outer is not None and alive.outer.ended:
-            alive.outer = alive.outer.outer
-        alive = alive.outer
+        outer = alive.outer
+        while outer is not None and outer.ended:
+            outer = outer.outer
+        alive.outer = alive = outer
     return frame
 
 
