@@ -7,8 +7,10 @@ runtime.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Waiter(Protocol):
@@ -35,7 +37,7 @@ class LoopWaiter(Waiter, Protocol):
 
 
 class Runtime(Protocol):
-    """The four things that differ between a thread and an event loop, and `blocking`, which tells which one it is."""
+    """What differs between a thread and an event loop, and `blocking`, which tells which one it is."""
 
     blocking: bool
 
@@ -53,4 +55,8 @@ class Runtime(Protocol):
 
     def home(self) -> Any:
         """Where this caller runs: its event loop, or its thread's number."""
+        ...
+
+    async def offload(self, work: Callable[[], T]) -> T:
+        """Do something slow and sync: in this thread where that may block, else in a thread of its own."""
         ...

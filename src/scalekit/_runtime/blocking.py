@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class BlockingWaiter:
@@ -36,6 +39,9 @@ class Blocking:
 
     def home(self) -> int:
         return get_ident()
+
+    async def offload(self, work: Callable[[], T]) -> T:
+        return work()
 
 
 BLOCKING = Blocking()

@@ -12,13 +12,14 @@ import time
 from asyncio import _get_running_loop as running_loop
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 if TYPE_CHECKING:
     import trio
 
+T = TypeVar("T")
 Body = Coroutine[Any, Any, None]
 
 
@@ -216,6 +217,11 @@ class EventLoop:
 
     def home(self) -> Any:
         return self.here().home
+
+    async def offload(self, work: Callable[[], T]) -> T:
+        import anyio.to_thread
+
+        return await anyio.to_thread.run_sync(work)
 
     def gone(self, home: Any) -> bool:
         """True when that event loop will never run again."""
