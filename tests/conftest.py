@@ -1,4 +1,4 @@
-"""Runs `async def` tests in the colour their `colour` fixture names, and keeps framework tests for those who ask."""
+"""Runs `async def` tests in the colour their `colour` fixture names, and keeps long and framework tests for those who ask."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "frameworks" in (config.option.markexpr or ""):
-        return
-    deselected = [item for item in items if item.get_closest_marker("frameworks")]
+    asked = config.option.markexpr or ""
+    unasked = [name for name in ("frameworks", "fuzz", "soak") if name not in asked]
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in unasked)]
     if deselected:
         items[:] = [item for item in items if item not in deselected]
         config.hook.pytest_deselected(items=deselected)

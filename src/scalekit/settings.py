@@ -55,6 +55,12 @@ def _text(value: Any, argument: str) -> str:
     raise ConfigurationError(f"{argument}={value!r} is not a text: write a string that is not empty.")
 
 
+def _folder(value: Any, argument: str) -> str:
+    if isinstance(value, str | os.PathLike) and os.fspath(value):  # pyright: ignore[reportUnknownArgumentType]
+        return os.path.expanduser(os.fsdecode(value))
+    raise ConfigurationError(f'{argument}={value!r} is not a folder: write a path, such as "~/.cache/my-agent".')
+
+
 def _waiting(value: Any, argument: str) -> float:
     return seconds(value, argument, zero=True)
 
@@ -70,7 +76,11 @@ KNOWN: Final[Mapping[str, Setting]] = {
     ),
     "cache_max_entries": Setting(10_000, count, "entries that a memory tier of its own keeps"),
     "cache_max_bytes": Setting("64MB", size, "bytes that a memory tier of its own keeps"),
+    "cache_throttle": Setting("30s", seconds, "after a refresh that failed, the old answer is served so long untried"),
     "cache_flight_timeout": Setting("10m", seconds, "after this a hung computation no longer holds its key"),
+    "disk_dir": Setting(None, _folder, "a folder: functions with a ttl keep their answers there too; None: nowhere"),
+    "disk_max_bytes": Setting("1GB", size, "bytes that a disk tier keeps"),
+    "require_scope": Setting(False, _flag, "True: a look-up in a shared tier outside of any scope is an error"),
     "limit_max_queue": Setting(10_000, _queue, "callers that may wait for one limit; the next one is refused at once"),
     "limit_queue_timeout": Setting("5m", _waiting, "how long one caller waits for a permit"),
     "retry_attempts": Setting(3, count, "attempts in all, the first one among them"),
@@ -105,7 +115,11 @@ def configure(
     namespace: str | None = None,
     cache_max_entries: int | None = None,
     cache_max_bytes: int | str | None = None,
+    cache_throttle: Duration | None = None,
     cache_flight_timeout: Duration | None = None,
+    disk_dir: str | os.PathLike[str] | None = None,
+    disk_max_bytes: int | str | None = None,
+    require_scope: bool | None = None,
     limit_max_queue: int | None = None,
     limit_queue_timeout: Duration | None = None,
     retry_attempts: int | None = None,
@@ -193,7 +207,7 @@ def _parse(setting: Setting, name: str, value: Any, where: str) -> Any:
 
 def _read(text: str, setting: Setting) -> Any:
     """The environment has only strings: "300" is the number, "on" the flag that the setting needs."""
-    if setting.parse is _text:
+    if setting.parse in (_text, _folder):
         return text
     if setting.parse is _flag:
         return True if text.lower() in _TRUE else False if text.lower() in _FALSE else text
