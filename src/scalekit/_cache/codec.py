@@ -24,6 +24,7 @@ import msgspec
 
 from scalekit._cache import codec_arrays, codec_kinds
 from scalekit._cache.codec_classes import Form, form_of
+from scalekit._cache.codec_depth import unbounded
 from scalekit._cache.codec_errors import error_body, error_from
 from scalekit._cache.codec_kinds import Maker, exactly
 from scalekit._cache.codec_walk import DEPTH, Encoding, Refused, Tree, Writer, encode, ext
@@ -62,6 +63,7 @@ class Codec:
         self._lock = threading.Lock()
         self._walked = False
         self._classes: dict[str, type] = {}  # of the forms below, by name
+        self._reached: frozenset[str] = frozenset()
         self._seen_errors: dict[str, type[BaseException]] = {}
         self._writers: dict[type, Writer] = dict(codec_kinds.WRITERS)
         self._object_makers: dict[str, Maker] = {}
@@ -82,6 +84,8 @@ class Codec:
             CodecError: they are no value, name a class that may not come back, or one that has changed since.
         """
         try:
+            if unbounded(payload):
+                raise ValueError("nested too deeply")
             return self._decode(payload)
         except CodecError:
             raise
@@ -108,7 +112,7 @@ class Codec:
             CodecError: as for `decode`.
         """
         try:
-            return error_from(self._decode(payload), self._errors, self._seen_errors)
+            return error_from(self.decode(payload), self._errors, self._seen_errors)
         except CodecError:
             raise
         except Exception as error:
@@ -127,8 +131,13 @@ class Codec:
 
     def _undecodable(self, error: Exception) -> CodecError:
         return CodecError(
-            f"{self._name}: these bytes are not an answer of this function: {type(error).__name__}: {error}"
+            f"{self._name}: these bytes are not an answer of this function: {type(error).__name__}: {error!s:.200}"
         )
+
+    def unreached(self) -> list[str]:
+        """Classes whose objects this codec has encoded and no other process would give back, sorted."""
+        self._admit_reachable()
+        return sorted(self._classes.keys() - self._reached)
 
     # classes ----------------------------------------------------------------------------------------------------------
 
@@ -174,13 +183,15 @@ class Codec:
         """Admit the classes of the annotation and of `types`, once, when bytes first name one that is not known yet."""
         if self._walked:
             return
+        reached: set[str] = set()
         for kind in reachable([*reached_from(self._source), *[(hint, {}) for hint in self._types]]):
             try:
-                if kind not in self._writers:
-                    self._admit(kind, form_of(kind))
+                form = form_of(kind)
+                self._admit(kind, form)
+                reached.add(form.name)
             except Exception:  # not one of our kinds, or half defined: it stays outside
                 continue
-        self._walked = True
+        self._reached, self._walked = frozenset(reached), True
 
 
 def _decoder(makers: Mapping[int, Maker], depth: int) -> Decode:
@@ -191,7 +202,7 @@ def _decoder(makers: Mapping[int, Maker], depth: int) -> Decode:
         nonlocal inner
         if inner is None:
             if depth == DEPTH:
-                raise CodecError(f"bytes are nested deeper than {DEPTH} levels.")
+                raise ValueError(f"nested deeper than {DEPTH} levels")
             inner = _decoder(makers, depth + 1)
         return makers[code](inner(data))
 

@@ -62,7 +62,7 @@ def form_of(kind: Any) -> Form:
 
 
 def _advice(mro: tuple[type, ...]) -> str:
-    base = next((base for base in mro if base.__module__ == "builtins"), object)
+    base = next((base for base in mro[1:] if base.__module__ == "builtins"), object)
     what = f"a subclass of {base.__name__}, " if base is not object else ""
     return f"{what}which has no form as bytes: return plain data, a dataclass or a model, or pass codec="
 
@@ -122,14 +122,18 @@ def _rest(state: Mapping[str, Any], names: frozenset[str], derived: frozenset[st
     return rest or None
 
 
-def _derived(kind: type) -> frozenset[str]:
-    cached = {
-        name
-        for base in kind.__mro__
-        for name, member in vars(base).items()
-        if type(member) is functools.cached_property
-    }
-    return frozenset(cached | _DERIVED)
+def _derived(kind: Any) -> frozenset[str]:
+    """Cached properties, also those that attrs turned into slots, and other marks that are made anew."""
+    found = set(_DERIVED)
+    for base in kind.__mro__:
+        space = vars(base)
+        found.update(name for name, member in space.items() if type(member) is functools.cached_property)
+        if "__attrs_attrs__" in space:
+            fields = {field.name for field in space["__attrs_attrs__"]}
+            found.update(
+                name for name, member in space.items() if type(member) is MemberDescriptorType and name not in fields
+            )
+    return frozenset(found)
 
 
 def _heap_only(kind: Any, *allowed: type) -> None:
@@ -204,6 +208,13 @@ def _attributes(rest: Any) -> State:
     return attributes
 
 
+def _slot(get: Callable[..., Any], value: Any, kind: type) -> Any:
+    try:
+        return get(value, kind)
+    except AttributeError:  # never set, as in root models
+        return False
+
+
 def _model(name: str, kind: Any) -> Form:
     """pydantic: `__dict__`, and the three slots of `BaseModel`. Nothing is validated, so what is invalid comes back."""
     base: Any = next(
@@ -214,7 +225,7 @@ def _model(name: str, kind: Any) -> Form:
     for part in kind.__mro__:
         if part is not base and any(type(member) is MemberDescriptorType for member in vars(part).values()):
             raise Refused(kind, "a model with slots of its own")
-    get_given, get_extra, get_private = [slot.__get__ for slot in slots]
+    getters = [slot.__get__ for slot in slots]
     set_given, set_extra, set_private = [slot.__set__ for slot in slots]
     set_dict: Any = vars(base)["__dict__"].__set__
     names, derived = frozenset[str](kind.model_fields), _derived(kind)
@@ -224,15 +235,15 @@ def _model(name: str, kind: Any) -> Form:
         own: State = value.__dict__
         rest = _rest(own, names, derived)
         state = own if names.issuperset(own) else {field: item for field, item in own.items() if field in names}
-        given, extra, private = get_given(value, kind), get_extra(value, kind), get_private(value, kind)
+        given, extra, private = [_slot(get, value, kind) for get in getters]
         return [
             name,
             encoding.fields(state, depth),
             _absent(names, state),
             rest and encoding.fields(rest, depth),
             None if given == state.keys() else sorted(given),
-            None if extra is None else encoding.fields(extra, depth),
-            None if private is None else encoding.fields(private, depth),
+            encoding.fields(extra, depth) if extra else extra,
+            encoding.fields(private, depth) if private else private,
         ]
 
     def make(body: list[Any]) -> Any:
@@ -240,8 +251,10 @@ def _model(name: str, kind: Any) -> Form:
         _check(names, state, absent)
         value = new(kind)
         set_given(value, set(state) if given is None else set(exactly(list, given)))
-        set_extra(value, None if extra is None else _attributes(extra))
-        set_private(value, None if private is None else _attributes(private))
+        if extra is not False:
+            set_extra(value, None if extra is None else _attributes(extra))
+        if private is not False:
+            set_private(value, None if private is None else _attributes(private))
         set_dict(value, state if rest is None else {**state, **_attributes(rest)})
         return value
 
@@ -254,9 +267,10 @@ def _struct(name: str, kind: Any) -> Form:
     if type(kind) is not type(msgspec.Struct) or hasattr(kind, "__post_init__"):
         raise Refused(kind, "a struct that runs code of its own when it is made (__post_init__)")
     names, open_ended = frozenset[str](kind.__struct_fields__), bool(kind.__struct_config__.dict)
+    derived = _derived(kind)
 
     def write(value: Any, encoding: Encoding, depth: int) -> list[Tree]:
-        rest = _rest(value.__dict__, frozenset(), _derived(kind)) if open_ended else None
+        rest = _rest(value.__dict__, frozenset(), derived) if open_ended else None
         state = {field: getattr(value, field) for field in kind.__struct_fields__}
         return [name, encoding.fields(state, depth), rest and encoding.fields(rest, depth)]
 
@@ -275,12 +289,12 @@ def _named_tuple(name: str, kind: Any) -> Form:
     """A NamedTuple by the names of its items, so that two that changed places are not mistaken for each other."""
     _heap_only(kind, tuple)
     fields = cast("tuple[str, ...]", kind._fields)
-    names, open_ended = frozenset(fields), bool(kind.__dictoffset__)
+    names, open_ended, derived = frozenset(fields), bool(kind.__dictoffset__), _derived(kind)
 
     def write(value: Any, encoding: Encoding, depth: int) -> list[Tree]:
         if len(value) != len(fields):
             raise Refused(value, "and has another length than its fields")
-        rest = _rest(value.__dict__, frozenset(), _derived(kind)) if open_ended else None
+        rest = _rest(value.__dict__, frozenset(), derived) if open_ended else None
         state = dict(zip(fields, tuple.__iter__(value), strict=True))
         return [name, encoding.fields(state, depth), rest and encoding.fields(rest, depth)]
 

@@ -31,9 +31,11 @@ def error_body(error: BaseException, allowed: tuple[Class, ...], encoding: Encod
     placed: dict[str, Any] = {}
     for name, member in _members(kind):
         try:
-            placed[name] = member.__get__(error, kind)
+            value = member.__get__(error, kind)
         except AttributeError:
             continue
+        if value is not None or member.__objclass__.__module__ != "builtins":  # None: OSError has no `filename`, say
+            placed[name] = value
     attributes = {name: value for name, value in error.__dict__.items() if type(name) is str}
     try:
         arguments = encoding.items(error.args, 1)

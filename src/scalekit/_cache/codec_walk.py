@@ -23,7 +23,7 @@ Tree: TypeAlias = Any  # what msgspec writes exactly: atoms, lists, dicts with a
 Writer: TypeAlias = "Callable[[Any, Encoding, int], Tree]"
 
 DEPTH = 100  # levels of nesting, both ways
-ITEMS = 1 << 25  # in all containers together; shared references multiply, and this is where they stop
+ITEMS = 1 << 23  # in all containers together; shared references multiply, and this is where they stop
 
 ATOMS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes})
 CAREFUL_ATOMS = ATOMS - {int, str}
