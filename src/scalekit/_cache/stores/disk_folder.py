@@ -1,0 +1,150 @@
+"""Opening the folder of a disk store, for the first time, once more, or after something broke.
+
+All processes that open it do so one after the other, under the lock of its page. What lies in it belongs to one version
+of the layout, so another version of scalekit finds a folder of its own:
+
+    <path>/v1/page                  see disk_page.py
+    <path>/v1/records.db            and SQLite's -wal and -shm
+    <path>/v1/values/               large values
+    <path>/v1/records.db.corrupt-*  databases that were set aside
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote
+
+from scalekit._cache.stores.disk_clock import Clock, boot, choose, ticks
+from scalekit._cache.stores.disk_connections import Connections, code, create
+from scalekit._cache.stores.disk_files import Files
+from scalekit._cache.stores.disk_page import FLOOR, Page
+
+__all__ = ["Folder", "is_broken"]
+
+VERSION: Final = "v1"
+_PATIENCE: Final = 2.0
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether an error says that the database is none any more: its bytes changed, or its tables are gone."""
+    return code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
+        code(error) == sqlite3.SQLITE_ERROR and "no such" in str(error)
+    )
+
+
+class Folder:
+    """An open folder. `writable` is False if it can only be read; `aside` names a corrupt database that was found."""
+
+    def __init__(self, path: str, clock: Clock) -> None:
+        """Open it, or make it; raises OSError or sqlite3.Error if it can be neither written nor read."""
+        self.path = os.path.join(path, VERSION)
+        self.database = os.path.join(self.path, "records.db")
+        self.files = Files(os.path.join(self.path, "values"))
+        self.aside = ""
+        try:
+            self._open(clock)
+        except (OSError, sqlite3.Error) as error:
+            try:
+                self._open_to_read(clock)
+            except (OSError, sqlite3.Error, TypeError, ValueError):
+                raise error from None
+
+    def _open(self, clock: Clock) -> None:
+        self.writable = True
+        os.makedirs(self.path, 0o700, exist_ok=True)
+        self.page = Page(os.path.join(self.path, "page"))
+        try:
+            with self.page.locked():
+                try:
+                    self._prepare(clock)
+                except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+                    self.connections.close()
+                    if isinstance(error, sqlite3.Error) and not is_broken(error):
+                        raise
+                    self.set_aside(clock)
+                    self._prepare(clock)
+        except BaseException:
+            self.page.close()
+            raise
+        self.identity = _identity(self.database)
+
+    def _prepare(self, clock: Clock) -> None:
+        with suppress(FileExistsError):
+            os.close(os.open(self.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self.connections = Connections(self.database)
+        cursor = self.connections.take()
+        try:
+            create(cursor, _PATIENCE)
+            name, offset, highest, floor = _totals(cursor)
+            stored, this = (None if name is None else (name, offset)), boot()
+            clock.offset = choose(stored, this, max(highest, self.page.words[FLOOR]), ticks(), time.time_ns())
+            if stored != (this, clock.offset):
+                cursor.execute("UPDATE totals SET boot=?, offset=?", (this, clock.offset))
+            turn = cursor.execute("SELECT max(turn) FROM marks").fetchone()[0] or 0
+            if self.page.fresh:  # what the one before knew is lost: nothing that is here can be trusted
+                now = clock.now()
+                self.page.start(time.time_ns() // 1000 * 2, now, max(turn, now))
+            else:
+                self.page.start(0, floor, turn)
+            self.page.repair()
+            cursor.execute("COMMIT")
+        except BaseException:
+            self.connections.drop(cursor)
+            raise
+        self.connections.give(cursor)
+
+    def _open_to_read(self, clock: Clock) -> None:
+        self.writable = False
+        self.connections = Connections(f"file:{quote(os.fsencode(self.database))}?mode=ro", uri=True)
+        cursor = self.connections.take()
+        try:
+            name, offset, highest, _ = _totals(cursor)
+        except BaseException:
+            self.connections.drop(cursor)
+            raise
+        self.connections.give(cursor)
+        clock.offset = choose(None if name is None else (name, offset), boot(), highest, ticks(), time.time_ns())
+        self.page = Page(os.path.join(self.path, "page"), writable=False)
+        self.identity = _identity(self.database)
+
+    def current(self) -> bool:
+        """Whether this is still what lies at the path, and was not deleted, replaced or set aside."""
+        try:
+            return _identity(self.database) == self.identity and (
+                not self.page.shared or _identity(os.path.join(self.path, "page")) == self.page.identity
+            )
+        except OSError:
+            return False
+
+    def set_aside(self, clock: Clock) -> None:
+        """Move a corrupt database out of the way, unless another process has done so; ends every record."""
+        with self.page.locked():
+            if hasattr(self, "identity") and not self.current():
+                return
+            self.aside = f"{self.database}.corrupt-{time.time_ns() // 1_000_000}"
+            os.replace(self.database, self.aside)
+            for suffix in ("-wal", "-shm"):
+                with suppress(OSError):
+                    os.replace(self.database + suffix, self.aside + suffix)
+            now = clock.now()
+            self.page.lift(now, now)
+
+    def close(self) -> None:
+        """Let go of everything; what was lent closes as it comes back."""
+        self.connections.close()
+        self.page.close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _totals(cursor: sqlite3.Cursor) -> tuple[str | None, int, int, int]:
+    name, *numbers = cursor.execute("SELECT boot, offset, highest, floor FROM totals").fetchone()
+    offset, highest, floor = [int(number or 0) for number in numbers]
+    return (None if name is None else str(name)), offset, highest, floor

@@ -1,0 +1,190 @@
+"""What the writer's thread does between batches: expiry, eviction, checkpoints, and mending what others left.
+
+Eviction is CLOCK, the classic second chance. A hand, kept in the database so that all processes move the same one,
+goes around the rows in the order of their ids, which are hashes. A row that was read since it last came by is spared
+once; the others go, until there is room again. What was read is noted in a table of its own, now and then and only
+while the room is short, so reading never rewrites a record. Neighbours go together, so whole pages become free.
+
+The bound is held by what the database uses (its pages less the free ones) plus the files beside it; the write-ahead log
+comes on top, a few megabytes that a checkpoint empties.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from scalekit._cache.stores.disk_change import RETENTION, Change
+from scalekit._cache.stores.disk_folder import Folder
+from scalekit._cache.stores.disk_page import FLOOR, GENERATION
+from scalekit._cache.stores.disk_row import TOMBSTONE, read_head
+
+if TYPE_CHECKING:
+    from scalekit._cache.stores.disk_shared import Shared
+
+__all__ = ["Keeper"]
+
+EVERY: Final = 2.0  # seconds between two looks around
+_STEP: Final = 200  # rows in a transaction
+_LOG: Final = 4 * 1024 * 1024  # a longer write-ahead log gets a checkpoint
+_START: Final = -(2**63)
+_ORPHANS_EVERY: Final = 3600.0
+_FIRST_ORPHANS: Final = 60.0
+_PATIENCE: Final = 0.5
+_SWEEP: Final = "SELECT id, head FROM records WHERE id >= ? ORDER BY id LIMIT ?"
+
+
+class Keeper:
+    """Keeps one folder in order; each method does a bounded piece of work in transactions of its own."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self._looked = 0.0
+        self._orphans = time.monotonic() + _FIRST_ORPHANS
+        self._noted: set[int] = set()
+
+    def tick(self, folder: Folder) -> None:
+        """Look around; raises sqlite3.Error."""
+        shared = self.shared
+        if shared.doubtful:
+            self._drop_doubtful(folder)
+        if time.monotonic() - self._looked >= EVERY:
+            self._looked = time.monotonic()
+            if folder.page.words[GENERATION] % 2:
+                with folder.connections.transaction(_PATIENCE):
+                    folder.page.repair()
+            while self._expire(folder):
+                pass
+            self._sweep_floor(folder)
+            if time.monotonic() >= self._orphans:
+                self._orphans = time.monotonic() + _ORPHANS_EVERY
+                self._remove_orphans(folder)
+        self._hold_bound(folder)
+        self._checkpoint(folder)
+
+    @contextmanager
+    def _change(self, folder: Folder) -> Generator[Change]:
+        with folder.connections.transaction(_PATIENCE) as cursor:
+            change = Change(cursor, self.shared.clock.now())
+            yield change
+            change.settle()
+        for row, born in change.gone:
+            folder.files.remove(row, born)
+
+    def _drop_doubtful(self, folder: Folder) -> None:
+        doubtful = self.shared.doubtful
+        self.shared.doubtful = {}
+        with self._change(folder) as change:
+            for key, head in doubtful.items():
+                change.distrust(key, head)
+
+    def _expire(self, folder: Folder) -> bool:
+        """Drop some rows whose time is over; True if there may be more."""
+        with folder.connections.lent() as cursor:
+            first = cursor.execute("SELECT min(expires) FROM records WHERE expires < 9223372036854775807").fetchone()[0]
+        if first is None or first > self.shared.clock.now():
+            return False
+        with self._change(folder) as change:
+            count = change.expire(_STEP)
+        self.shared.dropped_expired += change.dropped
+        return count == _STEP
+
+    def _sweep_floor(self, folder: Folder) -> None:
+        """Drop what a raised floor has ended; a process that comes later goes on where this one stops."""
+        floor = folder.page.words[FLOOR]
+        with folder.connections.lent() as cursor:
+            swept = cursor.execute("SELECT swept FROM totals").fetchone()[0]
+        if swept >= floor:
+            return
+        hand = _START
+        while True:
+            with self._change(folder) as change:
+                rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
+                for row, sealed in rows:
+                    head = read_head(sealed)
+                    if head is None or head.born <= floor:
+                        change.drop(row, head, max(floor, change.now - RETENTION))
+                if len(rows) < _STEP:
+                    change.cursor.execute("UPDATE totals SET swept=max(swept,?)", (floor,))
+            if len(rows) < _STEP:
+                return
+            hand = rows[-1][0] + 1
+
+    def _hold_bound(self, folder: Folder) -> None:
+        bound = self.shared.max_bytes
+        used = self._used(folder)
+        self.shared.tight = used > bound // 2
+        if self.shared.tight:
+            self._note_touched(folder)
+        laps = 0
+        while used > bound and laps < 3:  # in the second lap nothing is spared; in the third no tombstone is
+            with self._change(folder) as change:
+                hand = change.cursor.execute("SELECT hand FROM totals").fetchone()[0]
+                rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
+                last = rows[-1][0] if len(rows) == _STEP else 2**63 - 1
+                spared = change.cursor.execute("SELECT id FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
+                ids = frozenset([row for (row,) in spared])
+                since = change.now - RETENTION if laps < 2 else change.now
+                change.floor = change.drop_all(rows, ids, since) if laps == 2 else 0
+                if laps < 2:
+                    change.drop_all(rows, ids, since)
+                change.cursor.execute("DELETE FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
+                at_end = last == 2**63 - 1
+                change.cursor.execute("UPDATE totals SET hand=?", (_START if at_end else last + 1,))
+            if change.floor:
+                folder.page.lift(change.floor)
+            self.shared.evicted += change.dropped
+            self._noted -= ids
+            laps += at_end
+            used = self._used(folder)
+
+    def _note_touched(self, folder: Folder) -> None:
+        touched = self.shared.touched
+        self.shared.touched = set()
+        new = touched - self._noted
+        if new:
+            with folder.connections.transaction(_PATIENCE) as cursor:
+                cursor.executemany("INSERT OR IGNORE INTO touched VALUES(?)", [(row,) for row in new])
+            self._noted = new if len(self._noted) > 100_000 else self._noted | new
+
+    def _used(self, folder: Folder) -> int:
+        with folder.connections.lent() as cursor:
+            return used(cursor)
+
+    def _checkpoint(self, folder: Folder) -> None:
+        try:
+            size = os.stat(folder.database + "-wal").st_size
+        except OSError:
+            return
+        if size > _LOG:
+            with folder.connections.lent() as cursor:
+                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if size > 4 * _LOG:
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                free = cursor.execute("PRAGMA freelist_count").fetchone()[0]
+                if free > 1000 and free * 4 > cursor.execute("PRAGMA page_count").fetchone()[0]:
+                    cursor.execute("PRAGMA incremental_vacuum(500)").fetchall()
+
+    def _remove_orphans(self, folder: Folder) -> None:
+        with folder.connections.lent() as cursor:
+
+            def named(row: int, born: int) -> bool:
+                found = cursor.execute("SELECT head FROM records WHERE id=?", (row,)).fetchone()
+                head = None if found is None else read_head(found[0])
+                return head is not None and head.kind != TOMBSTONE and head.born == born
+
+            folder.files.sweep(named)
+
+
+def used(cursor: sqlite3.Cursor) -> int:
+    """The bytes that the database and the files beside it use."""
+    pages, free = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+    size, filed = (
+        cursor.execute("PRAGMA page_size").fetchone()[0],
+        cursor.execute("SELECT filed FROM totals").fetchone()[0],
+    )
+    return int((pages - free) * size + filed)

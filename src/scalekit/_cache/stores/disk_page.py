@@ -1,0 +1,161 @@
+"""The page: a few words of memory that all processes of a folder share, so that asking "was anything invalidated?"
+costs nanoseconds and no system call.
+
+    [0] generation   another number after each invalidation; odd while one is being made (a seqlock)
+    [1] floor        what was born at or before it is dead
+    [2] turn         another number when there are new marks, or another database: whoever reads must catch up first
+
+An invalidation makes the generation odd inside its transaction and even after the commit. A process that is killed in
+between leaves it odd: everybody then asks the database, until the next invalidation or housekeeping makes it even.
+
+The floor needs no room on the disk. So where the database takes no write any more (a full disk refuses deletes too),
+an invalidation raises the floor: everything is computed anew, and nothing stale is served.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from array import array
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows: the write lock of the database must do
+    fcntl = None
+
+__all__ = ["FLOOR", "GENERATION", "TURN", "Page"]
+
+GENERATION, FLOOR, TURN = range(3)
+_SIZE: Final = 4096
+_PATIENCE: Final = 2.0  # seconds: whoever holds the page this long was stopped, not killed
+
+
+class Page:
+    """The words, and the lock under which they change. `shared` is False for a page of this process alone."""
+
+    def __init__(self, path: str | None = None, writable: bool = True) -> None:
+        """Open the page of a folder, or make it; raises OSError."""
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._file = -1
+        self.writable = writable
+        self.fresh = False
+        self.words = memoryview(array("Q", [0] * 8))
+        if path is None:
+            return
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
+        try:
+            with self.locked():
+                if os.fstat(self._file).st_size != _SIZE:
+                    if not writable:
+                        raise OSError(f"{path} is not a page of scalekit")
+                    os.ftruncate(self._file, 0)
+                    os.write(self._file, bytes(_SIZE))  # not a hole: writing into one on a full disk kills the process
+            access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
+            self._map = mmap.mmap(self._file, _SIZE, access=access)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self.words = memoryview(self._map)[:64].cast("Q")  # an index into it is one aligned load or store
+        self.fresh = self.words[GENERATION] == 0
+        found = os.fstat(self._file)
+        self.identity = (found.st_dev, found.st_ino)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see it."""
+        return self._file >= 0
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Alone among the threads and processes that change the page; gives up waiting after two seconds."""
+        with self._lock:
+            file = self._file
+            held = self._depth == 0 and file >= 0 and self.writable and _lock(file)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if held:
+                    _unlock(file)
+
+    def begin(self) -> int:
+        """Something is being ended; to be called inside its transaction."""
+        with self.locked():
+            odd = (self.words[GENERATION] + 1) | 1
+            self.words[GENERATION] = odd
+        return odd
+
+    def end(self, odd: int, floor: int = 0, turn: int = 0) -> None:
+        """It was ended. Another one may have begun meanwhile: then that one makes the generation even."""
+        with self.locked():
+            self._raise(FLOOR, floor)
+            self._raise(TURN, turn)
+            now = self.words[GENERATION]
+            if now % 2 == 0:  # repaired, or lifted, by somebody who could not know of this one
+                self.words[GENERATION] = now + 2
+            elif now <= odd:
+                self.words[GENERATION] = odd + 1
+
+    def lift(self, floor: int, turn: int = 0) -> None:
+        """End all that was born at `floor` or before, without a transaction."""
+        with self.locked():
+            self._raise(FLOOR, floor)
+            self._raise(TURN, turn)
+            self.words[GENERATION] = (self.words[GENERATION] | 1) + 1
+
+    def start(self, generation: int, floor: int, turn: int) -> None:
+        """Give a fresh page its first words, or an old one what the database knows better."""
+        with self.locked():
+            self._raise(GENERATION, generation)
+            self._raise(FLOOR, floor)
+            self._raise(TURN, turn)
+        self.fresh = False
+
+    def repair(self) -> None:
+        """Make the generation even; only for who holds the write lock of the database."""
+        with self.locked():
+            if self.words[GENERATION] % 2:
+                self.words[GENERATION] += 1
+
+    def _raise(self, word: int, value: int) -> None:
+        if self.words[word] < value:
+            self.words[word] = value
+
+    def close(self) -> None:
+        """Keep the last words, for those who still ask, and let go of the file."""
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            self.words = memoryview(array("Q", self.words.tolist()))
+            os.close(file)
+
+    def renew_lock(self) -> None:
+        """In a forked child: the thread that held it is not here."""
+        self._lock = threading.RLock()
+        self._depth = 0
+
+
+def _lock(file: int) -> bool:
+    if fcntl is None:
+        return False
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.0005)
+
+
+def _unlock(file: int) -> None:
+    if fcntl is not None:
+        fcntl.lockf(file, fcntl.LOCK_UN)
