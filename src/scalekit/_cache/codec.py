@@ -28,7 +28,7 @@ from scalekit._cache.codec_depth import unbounded
 from scalekit._cache.codec_errors import error_body, error_from
 from scalekit._cache.codec_kinds import Maker, exactly
 from scalekit._cache.codec_walk import DEPTH, Encoding, Refused, Tree, Writer, encode, ext
-from scalekit._cache.reachable import lookup, reachable, reached_from
+from scalekit._cache.reachable import hints_of, lookup, reachable
 from scalekit.errors import CodecError
 
 __all__ = ["Codec", "CustomCodec"]
@@ -184,7 +184,7 @@ class Codec:
         if self._walked:
             return
         reached: set[str] = set()
-        for kind in reachable([*reached_from(self._source), *[(hint, {}) for hint in self._types]]):
+        for kind in reachable(hints_of(self._source, self._types)):
             try:
                 form = form_of(kind)
                 self._admit(kind, form)

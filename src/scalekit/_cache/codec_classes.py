@@ -105,10 +105,10 @@ def _absent(names: frozenset[str], state: Mapping[str, Any]) -> list[str] | None
 
 def _check(names: frozenset[str], state: Any, absent: Any) -> None:
     """That an object was written with the fields that its class has today."""
-    known = exactly(dict, state)
+    count = len(exactly(dict, state))
     if absent is not None:
-        known = {**known, **dict.fromkeys(exactly(list, absent))}
-    if len(known) != len(names) or not names.issuperset(known):
+        count, state = count + len(exactly(list, absent)), {**state, **dict.fromkeys(absent)}
+    if not (count == len(state) == len(names)) or not names.issuperset(state):
         raise ValueError("the fields of the class have changed since")
 
 

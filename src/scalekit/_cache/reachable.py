@@ -15,7 +15,7 @@ from typing import Any
 
 from scalekit._cache.names import module_name
 
-__all__ = ["lookup", "reachable", "reached_from"]
+__all__ = ["hints_of", "lookup", "reachable"]
 
 Space = Mapping[str, Any]
 Hint = tuple[Any, Space]  # and the names it may use
@@ -23,8 +23,8 @@ Hint = tuple[Any, Space]  # and the names it may use
 _DESCRIBED = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__", "__pydantic_fields_set__", "_fields")
 
 
-def reached_from(function: Any) -> list[Hint]:
-    """The return annotation of a function."""
+def hints_of(function: Any, types: Iterable[Any] = ()) -> list[Hint]:
+    """The return annotation of a function, and `types` as if they stood beside it."""
     space: dict[str, Any] = dict(getattr(function, "__globals__", None) or {})
     code, cells = getattr(function, "__code__", None), getattr(function, "__closure__", None) or ()
     for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
@@ -35,7 +35,7 @@ def reached_from(function: Any) -> list[Hint]:
     for parameter in getattr(function, "__type_params__", ()):
         space[parameter.__name__] = parameter
     annotations = _annotations(function)
-    return [(annotations["return"], space)] if "return" in annotations else []
+    return [(hint, space) for hint in (annotations.get("return"), *types)]
 
 
 def reachable(hints: Iterable[Hint]) -> list[type]:
