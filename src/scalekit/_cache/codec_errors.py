@@ -27,7 +27,7 @@ def error_body(error: BaseException, allowed: tuple[Class, ...], encoding: Encod
     """Class, arguments, attributes with a place of their own, and the others; raises `Refused`."""
     kind = type(error)
     if not _allowed(kind, allowed):
-        raise Refused(error, "not an error that is kept: negative= names those")
+        raise Refused(error, "not an error that is kept: negative= names those, and a class with a finalizer is none")
     placed: dict[str, Any] = {}
     for name, member in _members(kind):
         try:
@@ -56,7 +56,7 @@ def error_from(body: Any, allowed: tuple[Class, ...], seen: Mapping[str, Class])
     error: BaseException = base.__new__(kind, *exactly(list, arguments))
     if type(error) is not kind:
         raise ValueError(f"{kind.__qualname__} made {type(error).__qualname__}")
-    error.args = tuple(arguments)
+    vars(BaseException)["args"].__set__(error, tuple(arguments))
     members = dict(_members(kind))
     for key, value in exactly(dict, placed).items():
         members[key].__set__(error, value)
@@ -65,9 +65,10 @@ def error_from(body: Any, allowed: tuple[Class, ...], seen: Mapping[str, Class])
 
 
 def _allowed(kind: type, allowed: tuple[Class, ...]) -> bool:
-    """By the class's own line of bases: `issubclass` would ask a metaclass."""
+    """A subclass by its own line of bases (`issubclass` would ask a metaclass) that holds no more than data."""
     bases = type.__dict__["__mro__"].__get__(kind)
-    return BaseException in bases and any(base in bases for base in allowed)
+    known = BaseException in bases and any(base in bases for base in allowed)
+    return known and not any("__del__" in vars(base) for base in bases)
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
