@@ -157,7 +157,7 @@ VALUES: list[Any] = [
         Slotted([1]),
         Pair(1, Pair(2, 3)),
         Struct({"a": 1}),
-        Model(n=1, more=[1]),
+        Model.model_validate({"n": 1, "more": [1]}),
         [Point(Model(n=2), Slotted(Pair(1, 2)))],
     ),
     [{"role": "user", "content": "hello " * 5, "n": 1, "f": 1.5, "b": True}] * 3,
@@ -235,7 +235,9 @@ def tree(rng: random.Random, depth: int = 0) -> Any:
             }
         case 4:
             fields = {name: tree(rng, depth + 1) for name in rng.choice(("x", "xy", "ab", "n"))}
-            rest = [rng.choice((None, None, [], {}, tree(rng, depth + 1))) for _ in range(rng.choice((0, 1, 2, 5)))]
+            rest: list[Any] = [
+                rng.choice((None, None, [], {}, tree(rng, depth + 1))) for _ in range(rng.choice((0, 1, 2, 5)))
+            ]
             return Ext(OBJECT, msgspec.msgpack.encode([rng.choice(NAMES), fields, *rest]))
         case _:
             return Ext(rng.choice((*range(1, 26), OBJECT, -1, 0, 99)), msgspec.msgpack.encode(tree(rng, depth + 1)))

@@ -60,7 +60,7 @@ class Detail(Exception):
 
 def status_error() -> openai.RateLimitError:
     request = httpx.Request("POST", "http://provider/v1")
-    response = httpx.Response(429, request=request, headers={"retry-after": "3"})
+    response: Any = httpx.Response(429, request=request, headers={"retry-after": "3"})
     return openai.RateLimitError("slow down", response=response, body={"code": "rate", "type": "tokens"})
 
 

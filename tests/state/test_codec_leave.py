@@ -200,7 +200,8 @@ NAMES = [
 def test_no_other_class_is_ever_made(name: str, leave: Any) -> None:
     """Not even if the annotation names it: only objects that are nothing but their fields are made."""
     codec = Codec("ask", hinted(leave))
-    for body in ([], [{}], [{"args": ["id"]}, None, None], ["x"], [{}, None, None, None, None, None]):
+    bodies: list[list[Any]] = [[], [{}], [{"args": ["id"]}, None, None], ["x"], [{}, None, None, None, None, None]]
+    for body in bodies:
         with pytest.raises(CodecError):
             codec.decode(naming(name, *body))
     assert RAN == []
@@ -214,7 +215,8 @@ def test_enums_are_looked_up_without_their_code() -> None:
     RAN.clear()
     assert codec.decode(naming(name, "A")) is EvilEnum.A
     assert codec.decode(naming(name, 3)) == both
-    for member in ("C", "_missing_", "name", "__class__", 2**63, 64, None, [], 1.0, True):
+    strange: list[Any] = ["C", "_missing_", "name", "__class__", 2**63, 64, None, [], 1.0, True]
+    for member in strange:
         with pytest.raises(CodecError):
             codec.decode(naming(name, member))
     assert RAN == []
@@ -266,7 +268,7 @@ def test_looking_up_a_class_runs_no_code(monkeypatch: pytest.MonkeyPatch) -> Non
         Found=Found, Alias=Found, proxy=Proxy(), value=3, __getattr__=lambda name: RAN.append("getattr"), function=len
     )
     monkeypatch.setitem(sys.modules, "trap", module)
-    monkeypatch.setitem(sys.modules, "proxied", Proxy())  # type: ignore[misc]
+    monkeypatch.setitem(sys.modules, "proxied", Proxy())
     inner = Found.Inner
     RAN.clear()
     for name in (
@@ -291,7 +293,9 @@ def test_two_classes_with_one_name_are_not_taken_for_each_other(monkeypatch: pyt
     """The second is refused; unless it is the one that is found under the name now, as after a cell was run again."""
 
     def made() -> Any:
-        return dataclasses.make_dataclass("Answer", [("x", int)], namespace={"__module__": "notebook"})
+        answer = dataclasses.make_dataclass("Answer", [("x", int)])
+        answer.__module__ = "notebook"
+        return answer
 
     first, second, third = made(), made(), made()
     codec = Codec("ask")
