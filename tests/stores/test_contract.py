@@ -56,7 +56,9 @@ async def test_a_record_comes_back_whole(colour: Colour, store: Store) -> None:
     """Every field of a record comes back as it was put, at once and after it was written."""
     calls = Calls(store, colour)
     now = store.now()
-    record = Record(bytes(range(256)), now, now + 60_000 * MS, now + 90_000 * MS, 1.25, ("f", "tag:ü", "a b"))
+    record = Record(
+        bytes(range(256)), now, now + 60_000 * MS, now + 90_000 * MS, 1.25, ("f", "tag:ü", "a b", "a\0b", "\udcff")
+    )
     assert await calls.put("key", record) is None
     assert await calls.get("key") == record
     await calls.settle()

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from scalekit import _units, settings
@@ -30,7 +31,8 @@ __all__ = ["Disk", "DiskStats"]
 
 T = TypeVar("T")
 
-_HOT: Final = 200  # some slow reads among the last hundred
+_SLOW: Final = 0.001
+_HOT: Final = 200  # two slow reads more than one in a hundred
 _MANY: Final = 32
 _opened: dict[str, Shared] = {}
 _opening = threading.Lock()
@@ -90,6 +92,7 @@ class Disk:
         self._path = None if path is None else os.path.abspath(os.path.expanduser(os.fsdecode(path)))
         self._max_bytes = None if max_bytes is None else _units.size(max_bytes, "max_bytes")
         self._shared: Shared | None = None
+        self._heat = 0
 
     def __repr__(self) -> str:
         bound = "" if self._max_bytes is None else f", max_bytes={self._max_bytes}"
@@ -128,9 +131,9 @@ class Disk:
     async def get(self, key: str, runtime: Runtime) -> Record | None:
         shared = self._shared or await self._use(runtime)
         if runtime.blocking:
-            record = shared.get(key, False)
+            record = shared.reader.get(key, False)
         else:
-            record = await self._soon(shared, partial(shared.get, key), runtime)
+            record = await self._soon(partial(shared.reader.get, key), runtime)
         if shared.unsaid:
             _say(shared)
         return record
@@ -139,53 +142,53 @@ class Disk:
         shared = self._shared or await self._use(runtime)
 
         def work(inline: bool) -> list[Record | None]:
-            return [shared.get(key, inline) for key in keys]
+            return [shared.reader.get(key, inline) for key in keys]
 
         if runtime.blocking or len(keys) > _MANY:
             records = await runtime.offload(partial(work, False))
         else:
-            records = [await self._soon(shared, partial(shared.get, key), runtime) for key in keys]
+            records = [await self._soon(partial(shared.reader.get, key), runtime) for key in keys]
         if shared.unsaid:
             _say(shared)
         return records
 
     async def put(self, key: str, record: Record, runtime: Runtime) -> str | None:
         shared = self._shared or await self._use(runtime)
-        reason = shared.put(key, record)
+        reason = shared.writer.put(key, record)
         if shared.unsaid:
             _say(shared)
         return reason
 
     async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         shared = self._shared or await self._use(runtime)
-        reasons = [shared.put(key, record) for key, record in records]
+        reasons = [shared.writer.put(key, record) for key, record in records]
         if shared.unsaid:
             _say(shared)
         return reasons
 
     async def invalidate(self, keys: Sequence[str], runtime: Runtime) -> bool:
         shared = self._shared or await self._use(runtime)
-        found = await runtime.offload(partial(shared.end, keys))
+        found = await runtime.offload(partial(shared.ender.end, keys))
         if shared.unsaid:
             _say(shared)
         return found
 
     async def mark(self, names: Sequence[str], runtime: Runtime) -> None:
         shared = self._shared or await self._use(runtime)
-        await runtime.offload(partial(shared.mark, names))
+        await runtime.offload(partial(shared.ender.mark, names))
         if shared.unsaid:
             _say(shared)
 
     async def check(self, key: str, born: int, marks: Sequence[str], runtime: Runtime) -> bool:
         shared = self._shared or await self._use(runtime)
         if runtime.blocking:
-            return shared.check(key, born, marks, False)
-        return await self._soon(shared, partial(shared.check, key, born, marks), runtime)
+            return shared.reader.check(key, born, marks, False)
+        return await self._soon(partial(shared.reader.check, key, born, marks), runtime)
 
     def clear(self) -> None:
         """End everything in the folder, for all processes, before it returns; the room is freed in the background."""
         shared = self._shared or self._open()
-        shared.clear()
+        shared.ender.clear()
         if shared.unsaid:
             _say(shared)
 
@@ -224,16 +227,34 @@ class Disk:
     async def _use(self, runtime: Runtime) -> Shared:
         return await runtime.offload(self._open)
 
-    async def _soon(self, shared: Shared, read: Callable[[bool], T], runtime: Runtime) -> T:
-        """On an event loop: at once if it is quick, else in a thread."""
-        from scalekit._cache.stores.disk_shared import Later
+    async def _soon(self, read: Callable[[bool], T], runtime: Runtime) -> T:
+        """On an event loop: at once as long as that is quick, else in a thread."""
+        from scalekit._cache.stores.disk_reader import Later
 
-        if shared.heat < _HOT:
-            try:
-                return read(True)
-            except Later:
-                pass
-        return await runtime.offload(partial(read, False))
+        began = perf_counter()
+        try:
+            if self._heat >= _HOT:
+                raise Later
+            result = read(True)
+        except Later:
+            began = 0.0
+            result = await runtime.offload(partial(self._timed, read))
+        if began:
+            self._feel(perf_counter() - began)
+        return result
+
+    def _timed(self, read: Callable[[bool], T]) -> T:
+        began = perf_counter()
+        result = read(False)
+        self._feel(perf_counter() - began)
+        return result
+
+    def _feel(self, took: float) -> None:
+        """More than one read in a hundred that takes above a millisecond lets `_heat` rise."""
+        if took > _SLOW:
+            self._heat = min(self._heat + 100, 1000)
+        elif self._heat:
+            self._heat -= 1
 
 
 def _say(shared: Any) -> None:

@@ -4,6 +4,11 @@ A pool and not one connection per thread: there are as many as ever worked at th
 go. Before a fork every one is closed, because SQLite keeps its file locks in the memory of the process: a child that
 inherited an open one would believe in locks that it does not hold.
 
+A read costs SQLite two system calls, to begin and to end its transaction, which is more than the look-up itself. So a
+connection that reads twice while nobody commits keeps its read transaction open, and goes on in it as long as the
+page's word COMMITS stays the same. Old ones are ended within seconds (`refresh`), else they would keep the write-ahead
+log from being emptied.
+
 Durability: WAL with synchronous=NORMAL. A committed transaction survives the end of the process at any moment; after a
 power cut the last ones may be missing, but the database is whole.
 """
@@ -13,33 +18,22 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
-from scalekit._cache.stores.base import NEVER
+from scalekit._cache.stores.disk_page import COMMITS
 
-__all__ = ["Connections", "begin", "code", "create"]
+__all__ = ["Connections", "Lease", "begin", "code"]
 
 _PATIENCE: Final = 2.0
 _KEEP: Final = 8  # connections that stay open while nobody uses them
 _PRAGMAS: Final = (
     "PRAGMA synchronous=NORMAL",
-    "PRAGMA wal_autocheckpoint=0",  # the writer's affair: no caller pays for one
+    "PRAGMA wal_autocheckpoint=0",  # the keeper's affair: no caller pays for one
     "PRAGMA cache_size=-4096",
     "PRAGMA cell_size_check=ON",
 )
-_SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS records(id INTEGER PRIMARY KEY, expires INTEGER NOT NULL, head BLOB NOT NULL, data BLOB);
-CREATE INDEX IF NOT EXISTS expiring ON records(expires) WHERE expires < {NEVER};
-CREATE TABLE IF NOT EXISTS touched(id INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS marks(name TEXT PRIMARY KEY, time INTEGER NOT NULL, turn INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS turns ON marks(turn);
-CREATE TABLE IF NOT EXISTS totals(one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, offset INTEGER,
-    highest INTEGER DEFAULT 0, floor INTEGER DEFAULT 0, swept INTEGER DEFAULT 0, hand INTEGER DEFAULT {-(2**63)},
-    entries INTEGER DEFAULT 0, nbytes INTEGER DEFAULT 0, filed INTEGER DEFAULT 0);
-INSERT OR IGNORE INTO totals(one) VALUES(1);
-"""
 
 
 def code(error: BaseException) -> int:
@@ -62,136 +56,164 @@ def begin(cursor: sqlite3.Cursor, patience: float) -> None:
         pause = min(pause * 1.5, 0.01)
 
 
-def create(cursor: sqlite3.Cursor, patience: float) -> None:
-    """Make the tables, inside a transaction that stays open."""
-    deadline = time.monotonic() + patience
-    while True:
+class Lease:
+    """A connection while it is lent, and the word COMMITS of its last read. `held`: a read transaction is open."""
+
+    __slots__ = ("cursor", "execute", "held", "version")
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self.cursor = cursor
+        self.execute: Callable[..., sqlite3.Cursor] = cursor.execute
+        self.version = -1
+        self.held = False
+
+    def renew(self, version: int) -> None:
+        """Read what is committed now; keep on reading that if it is still the newest the second time."""
+        if self.held:
+            self.held = False
+            self.execute("COMMIT")
+        elif self.version == version:
+            self.execute("BEGIN")
+            self.held = True
+        self.version = version
+
+    def close(self) -> None:
         try:
-            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            cursor.execute("PRAGMA journal_mode=WAL")
-            break
-        except sqlite3.OperationalError as error:  # another process is doing the same
-            if code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.002)
-    begin(cursor, patience)
-    for statement in _SCHEMA.split(";"):
-        if statement.strip():
-            cursor.execute(statement)
+            self.cursor.connection.close()
+        except sqlite3.Error:
+            pass
 
 
 class Connections:
-    """The pool of one database file. `database` is a path, or with `uri` a URI."""
+    """The pool of one database file. `database` is a path, or with `uri` a URI; `words` are those of the page."""
 
-    def __init__(self, database: str, uri: bool = False) -> None:
+    def __init__(self, database: str, words: Any, uri: bool = False) -> None:
         self.database = database
+        self.words = words
+        self.hold = not uri
+        self.free: list[Lease] = []
+        self.paused = False
         self._uri = uri
         self._lock = threading.Lock()
-        self._free: list[sqlite3.Cursor] = []
         self._open = 0
-        self._paused = False
-        self.shut = False
+        self._shut = False
 
-    def take(self) -> sqlite3.Cursor:
-        """A cursor on a connection that nobody else uses; raises sqlite3.Error."""
-        if not self._paused:
-            try:
-                return self._free.pop()
-            except IndexError:
-                pass
-        deadline = time.monotonic() + _PATIENCE
-        while self._paused and not self.shut and time.monotonic() < deadline:
-            time.sleep(0.0005)
-        return self._connect()
-
-    def give(self, cursor: sqlite3.Cursor) -> None:
-        """Give it back in working order, with no transaction open."""
-        if self._paused or len(self._free) >= _KEEP:
-            self.drop(cursor)
-        else:
-            self._free.append(cursor)
-            if self._paused:
-                self._drain(0.0)
-
-    def drop(self, cursor: sqlite3.Cursor) -> None:
-        """Close it: it is no longer needed, or not to be trusted after an error."""
+    def read(self, query: str, row: int) -> Any:
+        """The row of this id that is committed now, or None; raises sqlite3.Error."""
         try:
-            cursor.connection.close()
-        except sqlite3.Error:
-            pass
+            lease = self.free.pop()
+        except IndexError:
+            lease = self._take()
+        version = self.words[COMMITS]
+        try:
+            if (not lease.held or lease.version != version) and self.hold:
+                lease.renew(version)
+            found = lease.execute(query, (row,)).fetchone()
+        except BaseException:
+            self.drop(lease)
+            raise
+        self.free.append(lease)
+        if self.paused or len(self.free) > _KEEP:
+            self._trim()
+        return found
+
+    @contextmanager
+    def lent(self) -> Generator[sqlite3.Cursor]:
+        """A cursor for the block; raises sqlite3.Error."""
+        lease = self._take()
+        try:
+            if lease.held:
+                lease.renew(-1)
+            yield lease.cursor
+        except BaseException:
+            self.drop(lease)  # which rolls back
+            raise
+        self.free.append(lease)
+        self._trim()
+
+    @contextmanager
+    def transaction(self, patience: float) -> Generator[sqlite3.Cursor]:
+        """A write transaction, committed at the end of the block; raises sqlite3.Error."""
+        with self.lent() as cursor:
+            begin(cursor, patience)
+            yield cursor
+            cursor.execute("COMMIT")
+            self.words[COMMITS] = time.time_ns()  # any value that it did not have before
+
+    def drop(self, lease: Lease) -> None:
+        """Close one: it is no longer needed, or not to be trusted after an error."""
+        lease.close()
         with self._lock:
             self._open -= 1
 
+    def refresh(self) -> None:
+        """End read transactions of an older state."""
+        for _ in range(len(self.free)):
+            try:
+                lease = self.free.pop(0)
+            except IndexError:
+                return
+            try:
+                if lease.held and lease.version != self.words[COMMITS]:
+                    lease.renew(-1)
+            except sqlite3.Error:
+                self.drop(lease)
+            else:
+                self.free.append(lease)
+        self._trim()
+
     def close(self) -> None:
         """Close all, now and as they come back; for good."""
-        self.shut = self._paused = True
-        self._drain(0.0)
+        self._shut = self.paused = True
+        self._trim()
 
     def pause(self, patience: float) -> bool:
         """Close all, and lend none until `resume`; False if some are still in use after `patience` seconds."""
-        self._paused = True
-        return self._drain(patience)
-
-    def resume(self) -> None:
-        self._paused = self.shut
-
-    def _drain(self, patience: float) -> bool:
+        self.paused = True
         deadline = time.monotonic() + patience
         while True:
-            while self._free:
-                try:
-                    cursor = self._free.pop()
-                except IndexError:
-                    break
-                self.drop(cursor)
+            self._trim()
             if self._open <= 0:
                 return True
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.0002)
 
-    @contextmanager
-    def lent(self) -> Generator[sqlite3.Cursor]:
-        """A cursor for the block; raises sqlite3.Error."""
-        cursor = self.take()
-        try:
-            yield cursor
-        except BaseException:
-            self.drop(cursor)
-            raise
-        self.give(cursor)
+    def resume(self) -> None:
+        self.paused = self._shut
 
-    @contextmanager
-    def transaction(self, patience: float) -> Generator[sqlite3.Cursor]:
-        """A write transaction, committed at the end of the block; raises sqlite3.Error."""
-        cursor = self.take()
-        try:
-            begin(cursor, patience)
-            yield cursor
-            cursor.execute("COMMIT")
-        except BaseException:
-            self.drop(cursor)  # which rolls back
-            raise
-        self.give(cursor)
+    def _trim(self) -> None:
+        while len(self.free) > (0 if self.paused else _KEEP):
+            try:
+                lease = self.free.pop(0)
+            except IndexError:
+                return
+            self.drop(lease)
 
-    def _connect(self) -> sqlite3.Cursor:
+    def _take(self) -> Lease:
+        deadline = time.monotonic() + _PATIENCE
+        while self.paused and not self._shut and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        try:
+            return self.free.pop()
+        except IndexError:
+            pass
         with self._lock:
-            if self._paused:
+            if self.paused:
                 raise sqlite3.OperationalError("the store is closed")
             self._open += 1
+        connection = None
         try:
             connection = sqlite3.connect(
                 self.database, timeout=0.0, isolation_level=None, check_same_thread=False, uri=self._uri
             )
-        except BaseException:
-            with self._lock:
-                self._open -= 1
-            raise
-        cursor = connection.cursor()
-        try:
+            cursor = connection.cursor()
             for pragma in _PRAGMAS:
                 cursor.execute(pragma)
         except BaseException:
-            self.drop(cursor)
+            with self._lock:
+                self._open -= 1
+            if connection is not None:
+                connection.close()
             raise
-        return cursor
+        return Lease(cursor)

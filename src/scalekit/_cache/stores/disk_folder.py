@@ -18,8 +18,9 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import quote
 
+from scalekit._cache.stores.base import NEVER
 from scalekit._cache.stores.disk_clock import Clock, boot, choose, ticks
-from scalekit._cache.stores.disk_connections import Connections, code, create
+from scalekit._cache.stores.disk_connections import Connections, begin, code
 from scalekit._cache.stores.disk_files import Files
 from scalekit._cache.stores.disk_page import FLOOR, Page
 
@@ -27,6 +28,17 @@ __all__ = ["Folder", "is_broken"]
 
 VERSION: Final = "v1"
 _PATIENCE: Final = 2.0
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS records(id INTEGER PRIMARY KEY, expires INTEGER NOT NULL, head BLOB NOT NULL, data BLOB);
+CREATE INDEX IF NOT EXISTS expiring ON records(expires) WHERE expires < {NEVER};
+CREATE TABLE IF NOT EXISTS touched(id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS marks(name BLOB PRIMARY KEY, time INTEGER NOT NULL, turn INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS turns ON marks(turn);
+CREATE TABLE IF NOT EXISTS totals(one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, offset INTEGER,
+    highest INTEGER DEFAULT 0, floor INTEGER DEFAULT 0, swept INTEGER DEFAULT 0, hand INTEGER DEFAULT {-(2**63)},
+    entries INTEGER DEFAULT 0, nbytes INTEGER DEFAULT 0, filed INTEGER DEFAULT 0);
+INSERT OR IGNORE INTO totals(one) VALUES(1);
+"""
 
 
 def is_broken(error: BaseException) -> bool:
@@ -75,10 +87,9 @@ class Folder:
     def _prepare(self, clock: Clock) -> None:
         with suppress(FileExistsError):
             os.close(os.open(self.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        self.connections = Connections(self.database)
-        cursor = self.connections.take()
-        try:
-            create(cursor, _PATIENCE)
+        self.connections = Connections(self.database, self.page.words)
+        with self.connections.lent() as cursor:
+            _create(cursor)
             name, offset, highest, floor = _totals(cursor)
             stored, this = (None if name is None else (name, offset)), boot()
             clock.offset = choose(stored, this, max(highest, self.page.words[FLOOR]), ticks(), time.time_ns())
@@ -92,31 +103,24 @@ class Folder:
                 self.page.start(0, floor, turn)
             self.page.repair()
             cursor.execute("COMMIT")
-        except BaseException:
-            self.connections.drop(cursor)
-            raise
-        self.connections.give(cursor)
 
     def _open_to_read(self, clock: Clock) -> None:
         self.writable = False
-        self.connections = Connections(f"file:{quote(os.fsencode(self.database))}?mode=ro", uri=True)
-        cursor = self.connections.take()
-        try:
-            name, offset, highest, _ = _totals(cursor)
-        except BaseException:
-            self.connections.drop(cursor)
-            raise
-        self.connections.give(cursor)
-        clock.offset = choose(None if name is None else (name, offset), boot(), highest, ticks(), time.time_ns())
         self.page = Page(os.path.join(self.path, "page"), writable=False)
+        self.connections = Connections(f"file:{quote(os.fsencode(self.database))}?mode=ro", self.page.words, uri=True)
+        try:
+            with self.connections.lent() as cursor:
+                name, offset, highest, _ = _totals(cursor)
+        except BaseException:
+            self.close()
+            raise
+        clock.offset = choose(None if name is None else (name, offset), boot(), highest, ticks(), time.time_ns())
         self.identity = _identity(self.database)
 
     def current(self) -> bool:
         """Whether this is still what lies at the path, and was not deleted, replaced or set aside."""
         try:
-            return _identity(self.database) == self.identity and (
-                not self.page.shared or _identity(os.path.join(self.path, "page")) == self.page.identity
-            )
+            return (_identity(self.database), _identity(self.page.path)) == (self.identity, self.page.identity)
         except OSError:
             return False
 
@@ -148,3 +152,21 @@ def _totals(cursor: sqlite3.Cursor) -> tuple[str | None, int, int, int]:
     name, *numbers = cursor.execute("SELECT boot, offset, highest, floor FROM totals").fetchone()
     offset, highest, floor = [int(number or 0) for number in numbers]
     return (None if name is None else str(name)), offset, highest, floor
+
+
+def _create(cursor: sqlite3.Cursor) -> None:
+    """Make what is missing, in a transaction that stays open."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:  # another process is doing the same
+            if code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.002)
+    begin(cursor, _PATIENCE)
+    for statement in _SCHEMA.split(";"):
+        if statement.strip():
+            cursor.execute(statement)

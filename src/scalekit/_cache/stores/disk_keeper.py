@@ -16,7 +16,7 @@ import sqlite3
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from scalekit._cache.stores.disk_change import RETENTION, Change
 from scalekit._cache.stores.disk_folder import Folder
@@ -32,6 +32,7 @@ EVERY: Final = 2.0  # seconds between two looks around
 _STEP: Final = 200  # rows in a transaction
 _LOG: Final = 4 * 1024 * 1024  # a longer write-ahead log gets a checkpoint
 _START: Final = -(2**63)
+_END: Final = 2**63 - 1
 _ORPHANS_EVERY: Final = 3600.0
 _FIRST_ORPHANS: Final = 60.0
 _PATIENCE: Final = 0.5
@@ -46,11 +47,11 @@ class Keeper:
         self._looked = 0.0
         self._orphans = time.monotonic() + _FIRST_ORPHANS
         self._noted: set[int] = set()
+        self.doubtful: dict[str, Any] = {}  # rows that a reader found with changed bytes
 
     def tick(self, folder: Folder) -> None:
         """Look around; raises sqlite3.Error."""
-        shared = self.shared
-        if shared.doubtful:
+        if self.doubtful:
             self._drop_doubtful(folder)
         if time.monotonic() - self._looked >= EVERY:
             self._looked = time.monotonic()
@@ -76,8 +77,7 @@ class Keeper:
             folder.files.remove(row, born)
 
     def _drop_doubtful(self, folder: Folder) -> None:
-        doubtful = self.shared.doubtful
-        self.shared.doubtful = {}
+        doubtful, self.doubtful = self.doubtful, {}
         with self._change(folder) as change:
             for key, head in doubtful.items():
                 change.distrust(key, head)
@@ -90,7 +90,6 @@ class Keeper:
             return False
         with self._change(folder) as change:
             count = change.expire(_STEP)
-        self.shared.dropped_expired += change.dropped
         return count == _STEP
 
     def _sweep_floor(self, folder: Folder) -> None:
@@ -121,25 +120,26 @@ class Keeper:
         if self.shared.tight:
             self._note_touched(folder)
         laps = 0
-        while used > bound and laps < 3:  # in the second lap nothing is spared; in the third no tombstone is
+        while used > bound and laps < 3:  # the second lap spares nothing, the third no tombstone
             with self._change(folder) as change:
                 hand = change.cursor.execute("SELECT hand FROM totals").fetchone()[0]
                 rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
-                last = rows[-1][0] if len(rows) == _STEP else 2**63 - 1
-                spared = change.cursor.execute("SELECT id FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
-                ids = frozenset([row for (row,) in spared])
+                last = rows[-1][0] if len(rows) == _STEP else _END
+                touched = change.cursor.execute("SELECT id FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
+                spared = {row for (row,) in touched} if laps == 0 else set[int]()
                 since = change.now - RETENTION if laps < 2 else change.now
-                change.floor = change.drop_all(rows, ids, since) if laps == 2 else 0
-                if laps < 2:
-                    change.drop_all(rows, ids, since)
+                for row, sealed in rows:
+                    head = read_head(sealed)
+                    if head is None or row not in spared or head.expires <= change.now:
+                        lost = change.drop(row, head, since)
+                        change.floor = max(change.floor, lost if laps == 2 else 0)
                 change.cursor.execute("DELETE FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
-                at_end = last == 2**63 - 1
-                change.cursor.execute("UPDATE totals SET hand=?", (_START if at_end else last + 1,))
+                change.cursor.execute("UPDATE totals SET hand=?", (_START if last == _END else last + 1,))
             if change.floor:
                 folder.page.lift(change.floor)
             self.shared.evicted += change.dropped
-            self._noted -= ids
-            laps += at_end
+            self._noted -= spared
+            laps += last == _END
             used = self._used(folder)
 
     def _note_touched(self, folder: Folder) -> None:
@@ -156,18 +156,21 @@ class Keeper:
             return used(cursor)
 
     def _checkpoint(self, folder: Folder) -> None:
+        folder.connections.refresh()
         try:
             size = os.stat(folder.database + "-wal").st_size
         except OSError:
             return
+        self.shared.writer.log_full = size > max(16 * _LOG, self.shared.max_bytes // 2)
         if size > _LOG:
             with folder.connections.lent() as cursor:
-                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if size > 4 * _LOG:
-                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                free = cursor.execute("PRAGMA freelist_count").fetchone()[0]
-                if free > 1000 and free * 4 > cursor.execute("PRAGMA page_count").fetchone()[0]:
-                    cursor.execute("PRAGMA incremental_vacuum(500)").fetchall()
+                mode = "PASSIVE" if size < 4 * _LOG else "TRUNCATE"
+                cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                free, pages = (
+                    cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
+                )
+                if free > 1000 and free * 4 > pages:
+                    cursor.execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
     def _remove_orphans(self, folder: Folder) -> None:
         with folder.connections.lent() as cursor:

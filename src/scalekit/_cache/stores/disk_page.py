@@ -4,6 +4,7 @@ costs nanoseconds and no system call.
     [0] generation   another number after each invalidation; odd while one is being made (a seqlock)
     [1] floor        what was born at or before it is dead
     [2] turn         another number when there are new marks, or another database: whoever reads must catch up first
+    [3] commits      another number after each commit: an older read transaction is out of date
 
 An invalidation makes the generation odd inside its transaction and even after the commit. A process that is killed in
 between leaves it odd: everybody then asks the database, until the next invalidation or housekeeping makes it even.
@@ -18,7 +19,6 @@ import mmap
 import os
 import threading
 import time
-from array import array
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -29,26 +29,24 @@ try:
 except ImportError:  # Windows: the write lock of the database must do
     fcntl = None
 
-__all__ = ["FLOOR", "GENERATION", "TURN", "Page"]
+__all__ = ["COMMITS", "FLOOR", "GENERATION", "TURN", "Page"]
 
-GENERATION, FLOOR, TURN = range(3)
+GENERATION, FLOOR, TURN, COMMITS = range(4)
 _SIZE: Final = 4096
 _PATIENCE: Final = 2.0  # seconds: whoever holds the page this long was stopped, not killed
 
 
 class Page:
-    """The words, and the lock under which they change. `shared` is False for a page of this process alone."""
+    """The words, and the lock under which they change."""
 
-    def __init__(self, path: str | None = None, writable: bool = True) -> None:
+    def __init__(self, path: str, writable: bool = True) -> None:
         """Open the page of a folder, or make it; raises OSError."""
+        self.path = path
         self._lock = threading.RLock()
         self._depth = 0
         self._file = -1
         self.writable = writable
         self.fresh = False
-        self.words = memoryview(array("Q", [0] * 8))
-        if path is None:
-            return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
         try:
             with self.locked():
@@ -66,11 +64,6 @@ class Page:
         self.fresh = self.words[GENERATION] == 0
         found = os.fstat(self._file)
         self.identity = (found.st_dev, found.st_ino)
-
-    @property
-    def shared(self) -> bool:
-        """Whether other processes see it."""
-        return self._file >= 0
 
     @contextmanager
     def locked(self) -> Generator[None]:
@@ -130,10 +123,9 @@ class Page:
             self.words[word] = value
 
     def close(self) -> None:
-        """Keep the last words, for those who still ask, and let go of the file."""
+        """Let go of the file; the words can still be read."""
         if self._file >= 0:
             file, self._file = self._file, -1
-            self.words = memoryview(array("Q", self.words.tolist()))
             os.close(file)
 
     def renew_lock(self) -> None:

@@ -21,6 +21,8 @@ ROOM: Final = 64 * 1024 * 1024
 BATCH: Final = 200
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _LINGER: Final = 0.005
+_WAKEFUL: Final = 10  # looks in vain before it sleeps
+_LOOK: Final = 0.05  # seconds between two ticks while there is much to write
 _OVERHEAD: Final = 300
 
 Batch = list[tuple[str, Record, int]]
@@ -42,7 +44,7 @@ class Queue:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._rung = False
-        self._hurry = False
+        self._asleep = False
         self._stop = False
         self._thread: threading.Thread | None = None
         self._serial = 0
@@ -96,8 +98,7 @@ class Queue:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._hurry = True
-                self._ring()
+                self._ring(True)
                 if self._thread is None:
                     break
                 self._written.wait(0.05 if left is None else min(left, 0.05))
@@ -117,7 +118,7 @@ class Queue:
             thread = self._thread
             if thread is not None:
                 self._stop = True
-                self._ring()
+                self._ring(True)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -129,8 +130,8 @@ class Queue:
         del self.pending[key]
         self.nbytes -= len(record.data) + len(key) + _OVERHEAD
 
-    def _ring(self) -> None:
-        if not self._rung:
+    def _ring(self, always: bool = False) -> None:
+        if (self._asleep or always) and not self._rung:
             self._rung = True
             self._bell.release()
         if self._thread is None and not self._stop:
@@ -142,26 +143,33 @@ class Queue:
             self._thread = thread
 
     def _run(self) -> None:
-        bell = self._bell
+        """Awake, the thread looks by itself every few milliseconds, so that a put need not wake it; asleep, it waits
+        for the bell, and looks around from time to time."""
+        idle, looked = 0, 0.0
         while True:
-            woken = bell.acquire(timeout=self._every)
+            rung = self._bell.acquire(timeout=_LINGER if idle < _WAKEFUL else self._every)
             with self._lock:
-                if woken:
+                self._asleep = False
+                if rung:
                     self._rung = False
-                stop, hurry = self._stop, self._hurry
-            if self.pending:
-                if not (hurry or stop):
-                    time.sleep(_LINGER)
-                while self._turn():
-                    pass
+                stop = self._stop
+            idle += 1
+            while self._turn():
+                idle = 0
+                if time.monotonic() - looked > _LOOK:
+                    self._tick()
+                    looked = time.monotonic()
             if stop:
                 with self._lock:
                     self._stop = False
                     self._thread = None
                 return
-            with self._lock:
-                self._hurry = False
-            self._tick()
+            if idle >= _WAKEFUL:
+                self._tick()
+                looked = time.monotonic()
+                with self._lock:
+                    self._asleep = not self.pending
+                    idle = _WAKEFUL if self._asleep else 0
 
     def _turn(self) -> bool:
         """Write one batch; False if there was nothing to write."""

@@ -7,21 +7,26 @@ without key and data: nothing that was born before it may come to this id any mo
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
 from scalekit._cache.stores.base import Record
 
-__all__ = ["FILED", "INLINE", "TOMBSTONE", "Head", "identify", "label", "read_head", "seal", "tombstone"]
+__all__ = ["CORRUPT", "FILED", "INLINE", "TOMBSTONE", "Head", "decode", "encode", "identify", "read_head", "seal"]
 
 TOMBSTONE, INLINE, FILED = range(3)
+CORRUPT: Final = "corrupt"
 
 _HEAD: Final = Struct("<IIBqqqqdQI")
 _BODY: Final = Struct("<IBqqqqdQI")
 _SUM: Final = Struct("<I")
+_SIZE: Final = _HEAD.size
+_unpack: Final = _HEAD.unpack_from
+_from_bytes: Final = int.from_bytes
 
 
 class Head(NamedTuple):
@@ -39,55 +44,69 @@ class Head(NamedTuple):
     length: int
 
 
+def encode(key: str) -> bytes:
+    """A key as rows name it; any text has a name, lone surrogates too."""
+    return key.encode("utf-8", "surrogatepass")
+
+
+def decode(name: bytes) -> str:
+    """The key or mark of a name."""
+    return name.decode("utf-8", "surrogatepass")
+
+
 def identify(name: bytes) -> int:
-    """The id of a key's row: 64 bits of its SHA-256, as SQLite counts them."""
-    return int.from_bytes(sha256(name).digest()[:8], "little", signed=True)
-
-
-def label(name: str) -> str:
-    """A mark's name as rows list it, between zero characters."""
-    return name.replace("\0", "\\0") if "\0" in name else name
+    """The id of a key's row: 64 bits of its BLAKE2b, as SQLite counts them."""
+    return _from_bytes(blake2b(name, digest_size=8).digest(), "little", signed=True)
 
 
 def seal(name: bytes, record: Record, ended: int, kind: int) -> bytes:
     """The head of a record's row."""
     data, born, fresh, expires, cost, marks = record
-    body = b"".join(
-        (
-            _BODY.pack(crc32(data), kind, born, ended, fresh, expires, cost, len(data), len(name)),
-            name,
-            "\0".join([label(mark) for mark in marks]).encode("utf-8", "surrogatepass"),
-        )
-    )
+    body = _BODY.pack(crc32(data), kind, born, ended, fresh, expires, cost, len(data), len(name))
+    body += name + (_listed(marks) if marks else b"")
     return _SUM.pack(crc32(body)) + body
 
 
-def tombstone(time: int, expires: int) -> bytes:
-    """The head that stays when a key was ended at `time`."""
-    body = _BODY.pack(0, TOMBSTONE, time, time, expires, expires, 0.0, 0, 0)
+def tombstone(time: int, until: int) -> bytes:
+    """The head that stays `until` then when a key was ended at `time`."""
+    body = _BODY.pack(0, TOMBSTONE, time, time, until, until, 0.0, 0, 0)
     return _SUM.pack(crc32(body)) + body
 
 
-def read_head(head: Any) -> Head | None:
+def read_head(sealed: Any) -> Head | None:
     """The head if it is whole; None if bytes of it have changed."""
-    if type(head) is not bytes or len(head) < _HEAD.size:
+    if type(sealed) is not bytes or len(sealed) < _SIZE:
         return None
-    read = Head._make(_HEAD.unpack_from(head))
-    return read if read.seal == crc32(head[4:]) and read.kind <= FILED else None
+    head = Head._make(_unpack(sealed))
+    return head if head.seal == crc32(sealed[4:]) and head.kind <= FILED else None
 
 
-def read_record(head: bytes, read: Head, data: Any) -> Record | None:
-    """The record if its data is what was written; None if not."""
-    if type(data) is not bytes or crc32(data) != read.sum or len(data) != read.size:
-        return None
-    return Record(data, read.born, read.fresh, read.expires, read.cost, _marks(head[_HEAD.size + read.length :]))
-
-
-def is_of(head: bytes, read: Head, name: bytes) -> bool:
+def is_of(sealed: bytes, head: Head, name: bytes) -> bool:
     """Whether it is the row of this very key, and not of one with the same id."""
-    return head[_HEAD.size : _HEAD.size + read.length] == name
+    return sealed[_SIZE : _SIZE + head.length] == name
+
+
+def unseal(sealed: Any, data: Any, name: bytes) -> Record | Literal["corrupt"] | None:
+    """The record of this key; None for a tombstone or another key's, CORRUPT if any byte has changed."""
+    try:
+        total, check, kind, born, _, fresh, expires, cost, size, length = _unpack(sealed)
+        if total != crc32(sealed[4:]):
+            return CORRUPT
+        end = _SIZE + length
+        if kind == TOMBSTONE or sealed[_SIZE:end] != name:
+            return None
+        if check != crc32(data) or size != len(data) or type(data) is not bytes:
+            return CORRUPT
+        return Record(data, born, fresh, expires, cost, _marks(sealed[end:]))
+    except Exception:  # not bytes at all, or too few, or no text
+        return CORRUPT
 
 
 @lru_cache(4096)
-def _marks(text: bytes) -> tuple[str, ...]:
-    return tuple(text.decode("utf-8", "surrogatepass").split("\0")) if text else ()
+def _listed(marks: tuple[str, ...]) -> bytes:
+    return json.dumps(marks).encode()
+
+
+@lru_cache(4096)
+def _marks(listed: bytes) -> tuple[str, ...]:
+    return tuple(json.loads(listed)) if listed else ()
