@@ -170,6 +170,16 @@ NAMES = [
 CODEC = Codec("fuzz", answer, errors=(Failed, OSError))
 PAYLOADS = [CODEC.encode(value) for value in VALUES]
 ERRORS = [CODEC.encode_error(error) for error in (Failed(code=3), OSError(2, "x", "f"))]
+LEAVE = {
+    *map(type, VALUES),
+    Failed,
+    bool,
+    int,
+    float,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+    zoneinfo.ZoneInfo,
+}
 FRAMES = [seal(payload) for payload in [*PAYLOADS, b"text " * 2_000]]
 SPICE = (
     [bytes([b]) for b in range(0x80, 0xA0)]
@@ -275,6 +285,7 @@ def storm(seed: int, count: int) -> int:
             _watching = False
         values += 1
         assert not RAN, f"{data!r} made {type(value)}: {RAN}"
+        assert type(value) in LEAVE or isinstance(value, numpy.generic | OSError), f"{data!r} made {type(value)}"
     assert not RAN
     assert {name for name in set(sys.modules) - before if not name.startswith(HARMLESS)} == set()
     return values

@@ -311,6 +311,14 @@ def test_two_classes_with_one_name_are_not_taken_for_each_other(monkeypatch: pyt
         codec.encode(first(1))
 
 
+def test_classes_without_end_are_not_kept_for_ever() -> None:
+    """A function that makes a class for each answer is refused at some time, and does not leak."""
+    codec = Codec("ask")
+    with pytest.raises(CodecError, match="more than 4,096 classes"):
+        for number in range(5_000):
+            codec.encode(collections.namedtuple(f"Row{number}", "x")(1))  # type: ignore[misc]
+
+
 def test_many_threads_meet_a_class_for_the_first_time() -> None:
     """Whoever comes first, all get their value."""
     payload = Codec("writer").encode([Leaf(1), Row(Leaf(2))])

@@ -28,12 +28,14 @@ from scalekit._cache.codec_depth import unbounded
 from scalekit._cache.codec_errors import error_body, error_from
 from scalekit._cache.codec_kinds import Maker, exactly
 from scalekit._cache.codec_walk import DEPTH, Encoding, Refused, Tree, Writer, encode, ext
+from scalekit._cache.names import qualified
 from scalekit._cache.reachable import hints_of, lookup, reachable
 from scalekit.errors import CodecError
 
 __all__ = ["Codec", "CustomCodec"]
 
 OBJECT = 32
+CLASSES = 4_096  # of one function; more are made by the call, and would never be forgotten
 _BARE: Mapping[int, Maker] = {**codec_kinds.MAKERS, **codec_arrays.MAKERS}
 Decode = Callable[[Any], Any]
 
@@ -102,7 +104,7 @@ class Codec:
             CodecError: its class is not one of `errors`, or an argument has no form as bytes.
         """
         payload = self._encoded(lambda encoding: error_body(error, self._errors, encoding))
-        self._seen_errors[exactly(str, msgspec.msgpack.decode(payload)[0])] = type(error)
+        self._seen_errors[qualified(type(error))] = type(error)
         return payload
 
     def decode_error(self, payload: bytes | memoryview) -> BaseException:
@@ -161,6 +163,8 @@ class Codec:
                 raise Refused(kind, "and another class has the same name, so bytes could not tell them apart")
             if known is not kind:
                 self._writers.pop(known, None)
+            elif len(self._classes) >= CLASSES and form.name not in self._classes:
+                raise Refused(kind, f"and answers of more than {CLASSES:,} classes were encoded already")
             self._classes[form.name] = kind
             self._object_makers[form.name] = form.make
             self._writers[kind] = write
