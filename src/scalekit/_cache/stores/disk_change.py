@@ -60,7 +60,7 @@ class Change:
         heads = self._heads(rows)
         new: list[tuple[int, int, bytes, bytes | None]] = []
         oldest = self.now - RETENTION
-        for row, (name, record) in sorted(zip(rows, named, strict=True), key=_row):  # neighbours share pages
+        for row, (name, record) in zip(rows, named, strict=True):
             sealed, ended, filed = heads.get(row), 0, len(record.data) > LARGE
             refused = record.born <= oldest
             if sealed is not None:
@@ -167,7 +167,3 @@ class Change:
     def _distrust(self, row: int) -> None:
         self.corrupt += 1
         self._bury(row, self.now)
-
-
-def _row(pair: tuple[int, object]) -> int:
-    return pair[0]

@@ -31,7 +31,7 @@ _KEEP: Final = 8  # connections that stay open while nobody uses them
 _PRAGMAS: Final = (
     "PRAGMA synchronous=NORMAL",
     "PRAGMA wal_autocheckpoint=0",  # the keeper's affair: no caller pays for one
-    "PRAGMA cache_size=-4096",
+    "PRAGMA cache_size=-16384",
     "PRAGMA cell_size_check=ON",
 )
 

@@ -57,6 +57,7 @@ class Folder:
         self.database = os.path.join(self.path, "records.db")
         self.files = Files(os.path.join(self.path, "values"))
         self.aside = ""
+        self.writable = True
         try:
             self._open(clock)
         except (OSError, sqlite3.Error) as error:
@@ -66,7 +67,6 @@ class Folder:
                 raise error from None
 
     def _open(self, clock: Clock) -> None:
-        self.writable = True
         os.makedirs(self.path, 0o700, exist_ok=True)
         self.page = Page(os.path.join(self.path, "page"))
         try:
@@ -82,6 +82,7 @@ class Folder:
         except BaseException:
             self.page.close()
             raise
+        self.words = self.page.words
         self.identity = _identity(self.database)
 
     def _prepare(self, clock: Clock) -> None:
@@ -107,6 +108,7 @@ class Folder:
     def _open_to_read(self, clock: Clock) -> None:
         self.writable = False
         self.page = Page(os.path.join(self.path, "page"), writable=False)
+        self.words = self.page.words
         self.connections = Connections(f"file:{quote(os.fsencode(self.database))}?mode=ro", self.page.words, uri=True)
         try:
             with self.connections.lent() as cursor:

@@ -14,11 +14,13 @@ from itertools import islice
 from typing import Final
 
 from scalekit._cache.stores.base import Record
+from scalekit._cache.stores.disk_row import encode, identify
 
 __all__ = ["Queue"]
 
 ROOM: Final = 64 * 1024 * 1024
 BATCH: Final = 200
+_TAKE: Final = 5000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _LINGER: Final = 0.005
 _WAKEFUL: Final = 10  # looks in vain before it sleeps
@@ -35,6 +37,7 @@ class Queue:
         self._write = write
         self._tick = tick
         self._every = every
+        self.pending: dict[str, tuple[Record, int]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -49,7 +52,7 @@ class Queue:
         self._thread: threading.Thread | None = None
         self._serial = 0
         self._written = threading.Condition(self._lock)
-        self.pending: dict[str, tuple[Record, int]] = {}
+        self.pending.clear()
         self.nbytes = 0
 
     def put(self, key: str, record: Record) -> str | None:
@@ -172,23 +175,37 @@ class Queue:
                     idle = _WAKEFUL if self._asleep else 0
 
     def _turn(self) -> bool:
-        """Write one batch; False if there was nothing to write."""
+        """Write what is waiting now; False if there was nothing to write."""
         with self._writing:
             with self._lock:
-                batch: Batch = []
-                room = _BATCH_BYTES
-                for key, (record, serial) in islice(self.pending.items(), BATCH):
-                    batch.append((key, record, serial))
-                    room -= len(record.data)
-                    if room <= 0:
-                        break
-            if not batch:
+                waiting = [(key, *entry) for key, entry in islice(self.pending.items(), _TAKE)]
+            if not waiting:
                 return False
-            self._write(batch)
-            with self._lock:
-                for key, record, serial in batch:
-                    now = self.pending.get(key)
-                    if now is not None and now[1] == serial:
-                        self._remove(key, record)
-                self._written.notify_all()
+            waiting.sort(key=_place)
+            while waiting:
+                batch = _cut(waiting)
+                self._write(batch)
+                with self._lock:
+                    for key, record, serial in batch:
+                        now = self.pending.get(key)
+                        if now is not None and now[1] == serial:
+                            self._remove(key, record)
+                    self._written.notify_all()
         return True
+
+
+def _place(entry: tuple[str, Record, int]) -> int:
+    """Neighbours in the database share pages, and so a transaction of neighbours writes fewer of them."""
+    return identify(encode(entry[0]))
+
+
+def _cut(waiting: Batch) -> Batch:
+    """The last of them, as many as make a transaction that others need not wait for long."""
+    count = room = 0
+    for _, record, _ in reversed(waiting):
+        count, room = count + 1, room + len(record.data)
+        if count == BATCH or room >= _BATCH_BYTES:
+            break
+    batch = waiting[-count:]
+    del waiting[-count:]
+    return batch

@@ -18,9 +18,9 @@ from scalekit._cache.stores.disk_connections import code
 from scalekit._cache.stores.disk_folder import Folder
 from scalekit._cache.stores.disk_page import FLOOR, TURN
 from scalekit._cache.stores.disk_row import (
-    CORRUPT,
     FILED,
     TOMBSTONE,
+    Corrupt,
     decode,
     encode,
     identify,
@@ -50,6 +50,7 @@ class Reader:
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
+        self.pending = shared.queue.pending
         self.marks: dict[str, int] = {}
         self.floor = 0  # what only this process knows of: see Ender
         self.ended: dict[str, int] = {}
@@ -62,19 +63,28 @@ class Reader:
         if folder is None:
             shared.misses += 1
             return None
-        if shared.words[TURN] != self.seen and not self._catch_up():
-            return None
-        waiting = shared.queue.pending.get(key)
+        if folder.words[TURN] != self.seen:
+            folder = self._catch_up()
+            if folder is None:
+                shared.misses += 1
+                return None
+        waiting = self.pending.get(key)
         name = encode(key)
         row = identify(name)
+        found = record = None
         try:
-            found = folder.connections.read(_SHORT, row)
-        except sqlite3.Error as error:
-            found = self._again(folder, _SHORT, row, inline, error)
-        if found is None and waiting is None:
-            shared.misses += 1
-            return None
-        record = self._choose(folder, key, name, row, found, waiting, inline)
+            try:
+                found = folder.connections.read(_SHORT, row)
+            except sqlite3.Error as error:
+                found = self._again(folder, _SHORT, row, inline, error)
+            if found is not None and found[1] is not None and waiting is None:
+                record = unseal(found[0], found[1], name)
+            elif found is not None or waiting is not None:
+                record = self._choose(folder, name, row, found, waiting, inline)
+        except Corrupt:
+            self._doubt(key, found)
+        except sqlite3.Error:  # told already
+            pass
         if record is None or not self.lives(key, record):
             shared.misses += 1
             return None
@@ -86,7 +96,6 @@ class Reader:
     def _choose(
         self,
         folder: Folder,
-        key: str,
         name: bytes,
         row: int,
         found: Any,
@@ -107,18 +116,11 @@ class Reader:
                     return None
                 if inline:
                     raise Later
-                found = self._select(folder, _WHOLE, row, False)
-                if found is None:
-                    return None
-                sealed, data = found
+                sealed, data = self._select(folder, _WHOLE, row, False) or (sealed, None)
                 head = read_head(sealed)
                 if head is not None and head.kind == FILED:
                     data = folder.files.read(row, head.born)
-        record = unseal(sealed, data, name)
-        if record == CORRUPT:
-            self._doubt(key, sealed)
-            return None
-        return record
+        return unseal(sealed, data, name)
 
     def check(self, key: str, born: int, marks: Sequence[str], inline: bool) -> bool:
         """Whether a copy that was born then may still be served."""
@@ -126,7 +128,9 @@ class Reader:
         folder, copy = shared.folder or shared.open(), Record(b"", born, marks=tuple(marks))
         if folder is None:
             return self.lives(key, copy)
-        if (shared.words[TURN] != self.seen and not self._catch_up()) or not self.lives(key, copy):
+        if folder.words[TURN] != self.seen:
+            folder = self._catch_up()
+        if folder is None or not self.lives(key, copy):
             return False
         name = encode(key)
         try:
@@ -138,7 +142,7 @@ class Reader:
             return not old
         head = read_head(found[0])
         if head is None:
-            self._doubt(key, found[0])
+            self._doubt(key, found)
             return False
         if old:
             return head.kind != TOMBSTONE and head.born == born and is_of(found[0], head, name)
@@ -167,7 +171,7 @@ class Reader:
             return self._again(folder, query, row, inline, error)
 
     def _again(self, folder: Folder, query: str, row: int, inline: bool, error: sqlite3.Error) -> Any:
-        """After an error: wait for a busy database, else give up; None for what cannot be read."""
+        """After an error: wait for a busy database; raises sqlite3.Error when it is of no use."""
         deadline = time.monotonic() + PATIENCE
         while code(error) in _BUSY and time.monotonic() < deadline:
             if inline:
@@ -178,23 +182,24 @@ class Reader:
             except sqlite3.Error as another:
                 error = another
         self.shared.trouble(error, "read")
-        if query is _HEAD:
-            raise error
-        return None
+        raise error
 
-    def _doubt(self, key: str, sealed: Any) -> None:
+    def _doubt(self, key: str, found: Any) -> None:
+        """Have a row dropped whose bytes have changed."""
         self.shared.corrupt += 1
-        self.shared.keeper.doubtful[key] = sealed
+        self.shared.keeper.doubtful[key] = found[0]
         self.shared.queue.wake()
 
-    def _catch_up(self) -> bool:
+    def _catch_up(self) -> Folder | None:
         """Learn the marks that were set meanwhile, or go to the database that is there now."""
         shared = self.shared
         with shared.opening:
             folder = shared.folder
             if folder is None or not folder.current():
                 folder = shared.reopen()
-            return folder is not None and (shared.words[TURN] == self.seen or self.learn(folder))
+            if folder is None or folder.words[TURN] == self.seen or self.learn(folder):
+                return folder
+            return None
 
     def learn(self, folder: Folder) -> bool:
         """Read the marks that were set since the last time; False if they cannot be read."""

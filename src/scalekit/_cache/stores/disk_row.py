@@ -11,22 +11,25 @@ import json
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from scalekit._cache.stores.base import Record
 
-__all__ = ["CORRUPT", "FILED", "INLINE", "TOMBSTONE", "Head", "decode", "encode", "identify", "read_head", "seal"]
+__all__ = ["FILED", "INLINE", "TOMBSTONE", "Corrupt", "Head", "decode", "encode", "identify", "read_head", "seal"]
 
 TOMBSTONE, INLINE, FILED = range(3)
-CORRUPT: Final = "corrupt"
-
 _HEAD: Final = Struct("<IIBqqqqdQI")
 _BODY: Final = Struct("<IBqqqqdQI")
 _SUM: Final = Struct("<I")
 _SIZE: Final = _HEAD.size
 _unpack: Final = _HEAD.unpack_from
 _from_bytes: Final = int.from_bytes
+_new: Final = tuple.__new__
+
+
+class Corrupt(Exception):
+    """A row is not what was written."""
 
 
 class Head(NamedTuple):
@@ -86,20 +89,20 @@ def is_of(sealed: bytes, head: Head, name: bytes) -> bool:
     return sealed[_SIZE : _SIZE + head.length] == name
 
 
-def unseal(sealed: Any, data: Any, name: bytes) -> Record | Literal["corrupt"] | None:
-    """The record of this key; None for a tombstone or another key's, CORRUPT if any byte has changed."""
+def unseal(sealed: Any, data: Any, name: bytes) -> Record | None:
+    """The record of this key; None for a tombstone or another key's; raises Corrupt if any byte has changed."""
     try:
         total, check, kind, born, _, fresh, expires, cost, size, length = _unpack(sealed)
         if total != crc32(sealed[4:]):
-            return CORRUPT
+            raise Corrupt
         end = _SIZE + length
         if kind == TOMBSTONE or sealed[_SIZE:end] != name:
             return None
         if check != crc32(data) or size != len(data) or type(data) is not bytes:
-            return CORRUPT
-        return Record(data, born, fresh, expires, cost, _marks(sealed[end:]))
-    except Exception:  # not bytes at all, or too few, or no text
-        return CORRUPT
+            raise Corrupt
+        return _new(Record, (data, born, fresh, expires, cost, _marks(sealed[end:])))
+    except Exception as error:  # not bytes at all, or too few
+        raise Corrupt from error
 
 
 @lru_cache(4096)

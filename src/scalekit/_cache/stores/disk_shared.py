@@ -51,8 +51,8 @@ class Shared:
         self.tight = False  # the room is short: note what is read
         self.touched: set[int] = set()
         self._said: set[str] = set()
-        self._begin()
         self.queue = Queue(lambda batch: self.writer.write(batch), self.tick, EVERY)
+        self._begin()
 
     def _begin(self) -> None:
         self.folder: Folder | None = None
