@@ -22,11 +22,13 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from scalekit._cache.stores.disk_page import COMMITS
+from scalekit._cache.stores.disk_clock import ticks
+from scalekit._cache.stores.disk_page import COMMITS, WANTED
 
 __all__ = ["Connections", "Lease", "begin", "code"]
 
 _PATIENCE: Final = 2.0
+_GAP: Final = 5_000_000
 _KEEP: Final = 8  # connections that stay open while nobody uses them
 _PRAGMAS: Final = (
     "PRAGMA synchronous=NORMAL",
@@ -42,9 +44,9 @@ def code(error: BaseException) -> int:
     return found & 0xFF if isinstance(found, int) else 0
 
 
-def begin(cursor: sqlite3.Cursor, patience: float) -> None:
+def begin(cursor: sqlite3.Cursor, patience: float, words: Any) -> None:
     """Take the write lock, waiting at most `patience` seconds; raises what SQLite raises (SQLITE_BUSY: in vain)."""
-    deadline, pause = time.monotonic() + patience, 0.0002
+    deadline = time.monotonic() + patience
     while True:
         try:
             cursor.execute("BEGIN IMMEDIATE")
@@ -52,8 +54,8 @@ def begin(cursor: sqlite3.Cursor, patience: float) -> None:
         except sqlite3.OperationalError as error:
             if code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.01)
+        words[WANTED] = ticks()
+        time.sleep(0.0003)
 
 
 class Lease:
@@ -132,10 +134,13 @@ class Connections:
         self._trim()
 
     @contextmanager
-    def transaction(self, patience: float) -> Generator[sqlite3.Cursor]:
-        """A write transaction, committed at the end of the block; raises sqlite3.Error."""
+    def transaction(self, patience: float, polite: bool = True) -> Generator[sqlite3.Cursor]:
+        """A write transaction, committed at the end of the block; raises sqlite3.Error. SQLite has no queue for its
+        write lock, so the `polite` leave a gap for those whom a caller waits for."""
         with self.lent() as cursor:
-            begin(cursor, patience)
+            if polite and ticks() - self.words[WANTED] < _GAP:
+                time.sleep(0.001)
+            begin(cursor, patience, self.words)
             yield cursor
             cursor.execute("COMMIT")
             self.words[COMMITS] = time.time_ns()  # any value that it did not have before

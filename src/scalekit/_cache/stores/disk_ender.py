@@ -109,7 +109,7 @@ class Ender:
                 break
             odd, turn = 0, None
             try:
-                with folder.connections.transaction(_PATIENCE) as cursor:
+                with folder.connections.transaction(_PATIENCE, polite=False) as cursor:
                     change = Change(cursor, shared.clock.now())
                     turn = work(change)
                     change.settle()

@@ -1,9 +1,10 @@
 """Opening the folder of a disk store, for the first time, once more, or after something broke.
 
-All processes that open it do so one after the other, under the lock of its page. What lies in it belongs to one version
+All processes that open it do so one after the other. What lies in it belongs to one version
 of the layout, so another version of scalekit finds a folder of its own:
 
     <path>/v1/page                  see disk_page.py
+    <path>/v1/lock                  held while opening
     <path>/v1/records.db            and SQLite's -wal and -shm
     <path>/v1/values/               large values
     <path>/v1/records.db.corrupt-*  databases that were set aside
@@ -14,14 +15,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import suppress
-from typing import Final
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 from urllib.parse import quote
 
 from scalekit._cache.stores.base import NEVER
 from scalekit._cache.stores.disk_clock import Clock, boot, choose, ticks
 from scalekit._cache.stores.disk_connections import Connections, begin, code
 from scalekit._cache.stores.disk_files import Files
+from scalekit._cache.stores.disk_lock import FileLock
 from scalekit._cache.stores.disk_page import FLOOR, Page
 
 __all__ = ["Folder", "is_broken"]
@@ -61,6 +64,11 @@ class Folder:
         try:
             self._open(clock)
         except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) and code(error) not in (
+                sqlite3.SQLITE_READONLY,
+                sqlite3.SQLITE_CANTOPEN,
+            ):
+                raise
             try:
                 self._open_to_read(clock)
             except (OSError, sqlite3.Error, TypeError, ValueError):
@@ -70,14 +78,14 @@ class Folder:
         os.makedirs(self.path, 0o700, exist_ok=True)
         self.page = Page(os.path.join(self.path, "page"))
         try:
-            with self.page.locked():
+            with self._alone():
                 try:
                     self._prepare(clock)
                 except (sqlite3.DatabaseError, TypeError, ValueError) as error:
                     self.connections.close()
                     if isinstance(error, sqlite3.Error) and not is_broken(error):
                         raise
-                    self.set_aside(clock)
+                    self._move_aside(clock)
                     self._prepare(clock)
         except BaseException:
             self.page.close()
@@ -90,7 +98,7 @@ class Folder:
             os.close(os.open(self.database, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         self.connections = Connections(self.database, self.page.words)
         with self.connections.lent() as cursor:
-            _create(cursor)
+            _create(cursor, self.page.words)
             name, offset, highest, floor = _totals(cursor)
             stored, this = (None if name is None else (name, offset)), boot()
             clock.offset = choose(stored, this, max(highest, self.page.words[FLOOR]), ticks(), time.time_ns())
@@ -128,16 +136,28 @@ class Folder:
 
     def set_aside(self, clock: Clock) -> None:
         """Move a corrupt database out of the way, unless another process has done so; ends every record."""
-        with self.page.locked():
-            if hasattr(self, "identity") and not self.current():
-                return
-            self.aside = f"{self.database}.corrupt-{time.time_ns() // 1_000_000}"
-            os.replace(self.database, self.aside)
-            for suffix in ("-wal", "-shm"):
-                with suppress(OSError):
-                    os.replace(self.database + suffix, self.aside + suffix)
-            now = clock.now()
-            self.page.lift(now, now)
+        with self._alone():
+            if self.current():
+                self._move_aside(clock)
+
+    def _move_aside(self, clock: Clock) -> None:
+        self.aside = f"{self.database}.corrupt-{time.time_ns() // 1_000_000}"
+        os.replace(self.database, self.aside)
+        for suffix in ("-wal", "-shm"):
+            with suppress(OSError):
+                os.replace(self.database + suffix, self.aside + suffix)
+        now = clock.now()
+        self.page.lift(now, now)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Nobody else opens this folder, or sets its database aside."""
+        file = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with FileLock(file).held():
+                yield
+        finally:
+            os.close(file)
 
     def close(self) -> None:
         """Let go of everything; what was lent closes as it comes back."""
@@ -156,7 +176,7 @@ def _totals(cursor: sqlite3.Cursor) -> tuple[str | None, int, int, int]:
     return (None if name is None else str(name)), offset, highest, floor
 
 
-def _create(cursor: sqlite3.Cursor) -> None:
+def _create(cursor: sqlite3.Cursor, words: Any) -> None:
     """Make what is missing, in a transaction that stays open."""
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -168,7 +188,7 @@ def _create(cursor: sqlite3.Cursor) -> None:
             if code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.002)
-    begin(cursor, _PATIENCE)
+    begin(cursor, _PATIENCE, words)
     for statement in _SCHEMA.split(";"):
         if statement.strip():
             cursor.execute(statement)

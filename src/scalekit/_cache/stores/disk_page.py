@@ -5,6 +5,7 @@ costs nanoseconds and no system call.
     [1] floor        what was born at or before it is dead
     [2] turn         another number when there are new marks, or another database: whoever reads must catch up first
     [3] commits      another number after each commit: an older read transaction is out of date
+    [4] wanted       when somebody last waited for the write lock: who writes in the background lets others go first
 
 An invalidation makes the generation odd inside its transaction and even after the commit. A process that is killed in
 between leaves it odd: everybody then asks the database, until the next invalidation or housekeeping makes it even.
@@ -17,23 +18,14 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows: the write lock of the database must do
-    fcntl = None
+from scalekit._cache.stores.disk_lock import FileLock
 
-__all__ = ["COMMITS", "FLOOR", "GENERATION", "TURN", "Page"]
+__all__ = ["COMMITS", "FLOOR", "GENERATION", "TURN", "WANTED", "Page"]
 
-GENERATION, FLOOR, TURN, COMMITS = range(4)
+GENERATION, FLOOR, TURN, COMMITS, WANTED = range(5)
 _SIZE: Final = 4096
-_PATIENCE: Final = 2.0  # seconds: whoever holds the page this long was stopped, not killed
 
 
 class Page:
@@ -42,14 +34,12 @@ class Page:
     def __init__(self, path: str, writable: bool = True) -> None:
         """Open the page of a folder, or make it; raises OSError."""
         self.path = path
-        self._lock = threading.RLock()
-        self._depth = 0
-        self._file = -1
         self.writable = writable
         self.fresh = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
+        self._lock = FileLock(self._file)
         try:
-            with self.locked():
+            with self._lock.held():
                 if os.fstat(self._file).st_size != _SIZE:
                     if not writable:
                         raise OSError(f"{path} is not a page of scalekit")
@@ -65,30 +55,16 @@ class Page:
         found = os.fstat(self._file)
         self.identity = (found.st_dev, found.st_ino)
 
-    @contextmanager
-    def locked(self) -> Generator[None]:
-        """Alone among the threads and processes that change the page; gives up waiting after two seconds."""
-        with self._lock:
-            file = self._file
-            held = self._depth == 0 and file >= 0 and self.writable and _lock(file)
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-                if held:
-                    _unlock(file)
-
     def begin(self) -> int:
         """Something is being ended; to be called inside its transaction."""
-        with self.locked():
+        with self._lock.held():
             odd = (self.words[GENERATION] + 1) | 1
             self.words[GENERATION] = odd
         return odd
 
     def end(self, odd: int, floor: int = 0, turn: int = 0) -> None:
         """It was ended. Another one may have begun meanwhile: then that one makes the generation even."""
-        with self.locked():
+        with self._lock.held():
             self._raise(FLOOR, floor)
             self._raise(TURN, turn)
             now = self.words[GENERATION]
@@ -99,14 +75,14 @@ class Page:
 
     def lift(self, floor: int, turn: int = 0) -> None:
         """End all that was born at `floor` or before, without a transaction."""
-        with self.locked():
+        with self._lock.held():
             self._raise(FLOOR, floor)
             self._raise(TURN, turn)
             self.words[GENERATION] = (self.words[GENERATION] | 1) + 1
 
     def start(self, generation: int, floor: int, turn: int) -> None:
         """Give a fresh page its first words, or an old one what the database knows better."""
-        with self.locked():
+        with self._lock.held():
             self._raise(GENERATION, generation)
             self._raise(FLOOR, floor)
             self._raise(TURN, turn)
@@ -114,7 +90,7 @@ class Page:
 
     def repair(self) -> None:
         """Make the generation even; only for who holds the write lock of the database."""
-        with self.locked():
+        with self._lock.held():
             if self.words[GENERATION] % 2:
                 self.words[GENERATION] += 1
 
@@ -130,24 +106,4 @@ class Page:
 
     def renew_lock(self) -> None:
         """In a forked child: the thread that held it is not here."""
-        self._lock = threading.RLock()
-        self._depth = 0
-
-
-def _lock(file: int) -> bool:
-    if fcntl is None:
-        return False
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.0005)
-
-
-def _unlock(file: int) -> None:
-    if fcntl is not None:
-        fcntl.lockf(file, fcntl.LOCK_UN)
+        self._lock = FileLock(self._file)

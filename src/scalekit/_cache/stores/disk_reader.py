@@ -116,11 +116,23 @@ class Reader:
                     return None
                 if inline:
                     raise Later
-                sealed, data = self._select(folder, _WHOLE, row, False) or (sealed, None)
-                head = read_head(sealed)
-                if head is not None and head.kind == FILED:
-                    data = folder.files.read(row, head.born)
+                return self._large(folder, name, row)
         return unseal(sealed, data, name)
+
+    def _large(self, folder: Folder, name: bytes, row: int) -> Record | None:
+        before = None
+        while True:
+            found = self._select(folder, _WHOLE, row, False)
+            if found is None:
+                return None
+            sealed, data = found
+            head = read_head(sealed)
+            if head is not None and head.kind == FILED:
+                data = folder.files.read(row, head.born)
+                if data is None and sealed != before:  # replaced in this moment, and its file is gone?
+                    before = sealed
+                    continue
+            return unseal(sealed, data, name)
 
     def check(self, key: str, born: int, marks: Sequence[str], inline: bool) -> bool:
         """Whether a copy that was born then may still be served."""
