@@ -75,7 +75,8 @@ class Folder:
                 raise error from None
 
     def _open(self, clock: Clock) -> None:
-        os.makedirs(self.path, 0o700, exist_ok=True)
+        for path in (os.path.dirname(self.path), self.path, self.files.folder):
+            os.makedirs(path, 0o700, exist_ok=True)
         self.page = Page(os.path.join(self.path, "page"))
         try:
             with self._alone():

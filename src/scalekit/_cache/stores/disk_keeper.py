@@ -124,7 +124,7 @@ class Keeper:
             with self._change(folder) as change:
                 hand = change.cursor.execute("SELECT hand FROM totals").fetchone()[0]
                 rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
-                last = rows[-1][0] if len(rows) == _STEP else _END
+                rows, last = _enough(rows, used - bound + bound // 50)
                 touched = change.cursor.execute("SELECT id FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
                 spared = {row for (row,) in touched} if laps == 0 else set[int]()
                 since = change.now - RETENTION if laps < 2 else change.now
@@ -191,3 +191,13 @@ def used(cursor: sqlite3.Cursor) -> int:
         cursor.execute("SELECT filed FROM totals").fetchone()[0],
     )
     return int((pages - free) * size + filed)
+
+
+def _enough(rows: list[tuple[int, Any]], wanted: int) -> tuple[list[tuple[int, Any]], int]:
+    """The first of the rows that would free so many bytes, and the id up to which the hand has come then."""
+    for at, (row, sealed) in enumerate(rows):
+        head = read_head(sealed)
+        wanted -= 100 if head is None else 100 + head.size
+        if wanted <= 0:
+            return rows[: at + 1], row
+    return rows, rows[-1][0] if len(rows) == _STEP else _END

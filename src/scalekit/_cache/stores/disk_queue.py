@@ -163,6 +163,7 @@ class Queue:
                     self._tick()
                     looked = time.monotonic()
             if stop:
+                self._tick()
                 with self._lock:
                     self._stop = False
                     self._thread = None
