@@ -221,7 +221,7 @@ def test_many_invalidations_stay_within_the_bound(disks: Make, disk_calls: Any) 
 def test_what_is_older_than_the_tombstones_is_not_trusted(
     disks: Make, disk_calls: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond a day nobody remembers an end: such a record cannot be put, and a copy is good only if it is stored too."""
+    """Beyond a day nobody remembers an end: such a record cannot be put, and a copy must be stored too."""
     monkeypatch.setattr(disk_change, "RETENTION", 0)
     monkeypatch.setattr("scalekit._cache.stores.disk_reader.RETENTION", 0)
     disk = disks()

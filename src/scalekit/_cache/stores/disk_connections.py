@@ -25,7 +25,7 @@ from typing import Any, Final
 from scalekit._cache.stores.disk_clock import ticks
 from scalekit._cache.stores.disk_page import COMMITS, WANTED
 
-__all__ = ["Connections", "Lease", "begin", "code"]
+__all__ = ["Closed", "Connections", "Lease", "begin", "code"]
 
 _PATIENCE: Final = 2.0
 _GAP: Final = 5_000_000
@@ -36,6 +36,10 @@ _PRAGMAS: Final = (
     "PRAGMA cache_size=-16384",
     "PRAGMA cell_size_check=ON",
 )
+
+
+class Closed(sqlite3.OperationalError):
+    """These connections are closed; there may be others by now."""
 
 
 def code(error: BaseException) -> int:
@@ -205,7 +209,7 @@ class Connections:
             pass
         with self._lock:
             if self.paused:
-                raise sqlite3.OperationalError("the store is closed")
+                raise Closed("the store is closed, or being opened anew")
             self._open += 1
         connection = None
         try:

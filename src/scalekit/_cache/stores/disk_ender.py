@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from scalekit._cache.stores.disk_change import Change
+from scalekit._cache.stores.disk_connections import Closed
 from scalekit._cache.stores.disk_page import TURN
 
 if TYPE_CHECKING:
@@ -114,6 +115,8 @@ class Ender:
                     turn = work(change)
                     change.settle()
                     odd = folder.page.begin()
+            except Closed:
+                continue
             except sqlite3.Error as error:
                 folder.page.lift(now)
                 if odd:

@@ -20,7 +20,7 @@ from array import array
 from typing import Final
 
 from scalekit._cache.stores.disk_clock import Clock
-from scalekit._cache.stores.disk_connections import code
+from scalekit._cache.stores.disk_connections import Closed, code
 from scalekit._cache.stores.disk_ender import Ender
 from scalekit._cache.stores.disk_folder import Folder, is_broken
 from scalekit._cache.stores.disk_keeper import EVERY, Keeper, used
@@ -108,6 +108,8 @@ class Shared:
 
     def trouble(self, error: BaseException, doing: str) -> None:
         """Count it, say it once, and mend what can be mended."""
+        if isinstance(error, Closed):
+            return
         self.errors += 1
         folder = self.folder
         if folder is not None and folder.writable and is_broken(error):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from scalekit._cache.stores.base import Record
 from scalekit._cache.stores.disk_change import Change
+from scalekit._cache.stores.disk_connections import Closed
 from scalekit._cache.stores.disk_files import LARGE
 from scalekit._cache.stores.disk_queue import Batch
 from scalekit._cache.stores.disk_row import encode, identify
@@ -53,11 +54,16 @@ class Writer:
 
     def write(self, batch: Batch) -> None:
         """Write what waited, in one transaction."""
+        if not self._write(batch):
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> bool:
+        """False if the folder was closed meanwhile."""
         shared = self.shared
         folder = shared.folder or shared.open()
         if folder is None or not folder.writable:
             shared.refused += len(batch)
-            return
+            return True
         filed: list[tuple[int, int]] = []
         try:
             kept = [(key, record) for key, record, _ in batch if shared.reader.lives(key, record)]
@@ -69,13 +75,16 @@ class Writer:
                 change = Change(cursor, shared.clock.now())
                 count = change.put(kept)
                 change.settle()
+        except Closed:
+            return False
         except Exception as error:
             shared.refused += len(batch)
             shared.trouble(error, "written")
             for row, born in filed:
                 folder.files.remove(row, born)
-            return
+            return True
         shared.refused += len(batch) - count
         shared.corrupt += change.corrupt
         for row, born in change.gone:
             folder.files.remove(row, born)
+        return True
