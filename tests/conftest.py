@@ -1,4 +1,4 @@
-"""Runs `async def` tests in the colour their `colour` fixture names, and keeps long and framework tests for those who ask."""
+"""Runs `async def` tests in the colour their `colour` fixture names; long and framework tests are for those who ask."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ async function they are awaited. One class behind them serves both (see _cache/c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from scalekit._cache.site import CacheStats
+from scalekit._cache.figures import CacheStats, Kept
 from scalekit._core.bind import Binding, binding_of
 from scalekit._core.policy import Policy
 from scalekit._limit.policy import LimitControls
@@ -24,7 +24,7 @@ class CacheControl(Protocol[P, T]):
     """The cache of a sync function, or of an async one for sync code."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the answer of this call, also the one being computed; True if there was one."""
+        """Forget the answer of this call in every tier, also the one being computed; True if there was one."""
         ...
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -32,15 +32,31 @@ class CacheControl(Protocol[P, T]):
         ...
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """The answer in memory, without computing or counting; None if there is none."""
+        """The answer that is kept, without computing or counting; None if there is none."""
         ...
 
     def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """True if an answer is in memory."""
+        """True if an answer is kept in some tier."""
         ...
 
     def put(self, value: T, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Keep `value` as the answer of this call."""
+        ...
+
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Kept | None:
+        """What is kept of this call, with its tier, age and freshness; None if nothing is."""
+        ...
+
+    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Kept | None]:
+        """`lookup` for several calls, each a tuple of positional arguments, in one round trip to each tier."""
+        ...
+
+    def put_many(self, answers: Iterable[tuple[tuple[Any, ...], T]]) -> None:
+        """`put` for several calls: pairs of a tuple of positional arguments, and the answer."""
+        ...
+
+    def invalidate_tags(self, *tags: str) -> None:
+        """Forget every answer with one of these tags, whichever function of this namespace gave it."""
         ...
 
     def clear(self) -> None:
@@ -52,7 +68,7 @@ class CacheControl(Protocol[P, T]):
         ...
 
     def stats(self) -> CacheStats:
-        """hits, misses, joined, errors, unstored, entries, nbytes."""
+        """The figures: hits by tier, misses, joined, errors, stale, unstored, undecodable, entries, nbytes."""
         ...
 
 
@@ -60,7 +76,7 @@ class AsyncCacheControl(Protocol[P, T]):
     """The cache of an async function: what may touch a slow tier is awaited."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
-        """Forget the answer of this call, also the one being computed; True if there was one."""
+        """Forget the answer of this call in every tier, also the one being computed; True if there was one."""
         ...
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
@@ -68,15 +84,31 @@ class AsyncCacheControl(Protocol[P, T]):
         ...
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T | None]:
-        """The answer in memory, without computing or counting; None if there is none."""
+        """The answer that is kept, without computing or counting; None if there is none."""
         ...
 
     def contains(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
-        """True if an answer is in memory."""
+        """True if an answer is kept in some tier."""
         ...
 
     def put(self, value: T, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, None]:
         """Keep `value` as the answer of this call."""
+        ...
+
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Kept | None]:
+        """What is kept of this call, with its tier, age and freshness; None if nothing is."""
+        ...
+
+    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> Coroutine[Any, Any, list[Kept | None]]:
+        """`lookup` for several calls, each a tuple of positional arguments, in one round trip to each tier."""
+        ...
+
+    def put_many(self, answers: Iterable[tuple[tuple[Any, ...], T]]) -> Coroutine[Any, Any, None]:
+        """`put` for several calls: pairs of a tuple of positional arguments, and the answer."""
+        ...
+
+    def invalidate_tags(self, *tags: str) -> Coroutine[Any, Any, None]:
+        """Forget every answer with one of these tags, whichever function of this namespace gave it."""
         ...
 
     def clear(self) -> Coroutine[Any, Any, None]:
@@ -88,7 +120,7 @@ class AsyncCacheControl(Protocol[P, T]):
         ...
 
     def stats(self) -> CacheStats:
-        """hits, misses, joined, errors, unstored, entries, nbytes."""
+        """The figures: hits by tier, misses, joined, errors, stale, unstored, undecodable, entries, nbytes."""
         ...
 
 
@@ -102,7 +134,7 @@ class Controls(Generic[C]):
 
     @property
     def cache(self) -> C:
-        """invalidate, refresh, peek, contains, put, clear, key, stats."""
+        """invalidate, refresh, peek, lookup, contains, put, get_many, put_many, clear, invalidate_tags, key, stats."""
         from scalekit._cache.policy import Cache
 
         policy = cast(Cache, self._policy("cache"))

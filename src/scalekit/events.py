@@ -10,7 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Computed", "Event", "GaveUp", "Joined", "NotStored", "Refused", "Retried", "Waited", "emit", "subscribe"]
+__all__ = [
+    "Computed",
+    "Event",
+    "GaveUp",
+    "Joined",
+    "NotStored",
+    "Recalled",
+    "Refused",
+    "Retried",
+    "ServedStale",
+    "Undecodable",
+    "Waited",
+    "emit",
+    "subscribe",
+]
 
 
 class Computed(NamedTuple):
@@ -32,6 +46,30 @@ class NotStored(NamedTuple):
     """A value was handed out and not kept, for this `reason`."""
 
     function: str
+    reason: str
+
+
+class Recalled(NamedTuple):
+    """A slower tier knew the answer: `tier` is "disk"; `seconds` is what asking took."""
+
+    function: str
+    tier: str
+    seconds: float
+
+
+class ServedStale(NamedTuple):
+    """The function raised `error`, and an answer that is `age` seconds old was served in its place."""
+
+    function: str
+    age: float
+    error: BaseException
+
+
+class Undecodable(NamedTuple):
+    """Bytes of a slower tier were no answer; the call was computed as if they were not there."""
+
+    function: str
+    tier: str
     reason: str
 
 
@@ -73,7 +111,7 @@ class GaveUp(NamedTuple):
     error: BaseException | None
 
 
-Event = Computed | Joined | NotStored | Waited | Refused | Retried | GaveUp
+Event = Computed | Joined | NotStored | Recalled | ServedStale | Undecodable | Waited | Refused | Retried | GaveUp
 """Any of them; `function` is "module.qualname" of the decorated function."""
 
 Subscriber = Callable[[Event], object]

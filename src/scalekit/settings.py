@@ -32,7 +32,7 @@ from scalekit.errors import ConfigurationError
 if TYPE_CHECKING:
     from scalekit._units import Duration
 
-__all__ = ["KNOWN", "Setting", "configure", "lookup", "namespace_of", "reset"]
+__all__ = ["KNOWN", "Setting", "configure", "lookup", "namespace_of", "reset", "version"]
 
 
 class Setting(NamedTuple):
@@ -164,6 +164,11 @@ def namespace_of(module: str) -> str:
             return os.path.splitext(os.path.basename(file))[0] if file else module
         module = spec.name
     return module.partition(".")[0]
+
+
+def version() -> object:
+    """Another object after each `configure()`: by it one sees that what follows from settings is to be made anew."""
+    return _resolved
 
 
 def reset() -> None:

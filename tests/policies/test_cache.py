@@ -964,3 +964,21 @@ async def test_a_hit_takes_no_permit(colour: Colour) -> None:
     assert await colour.call(ask, "quick") == "quick"
     gate.set()
     assert await slow.result() == "slow"
+
+
+def test_where_the_stack_ends_no_key_is_left_taken() -> None:
+    """A recursion that is too deep fails with RecursionError, wherever in our code it struck; every key can be asked for
+    again."""
+
+    def below(pad: int, call: Any) -> Any:
+        return call() if pad == 0 else below(pad - 1, call)
+
+    for pad in range(16):
+
+        @scalekit.cache
+        def total(n: int) -> int:
+            return 0 if n == 0 else total(n - 1) + 1
+
+        with pytest.raises(RecursionError):
+            below(pad, lambda: total(400))
+        assert [total(n) for n in range(150)] == [*range(150)]

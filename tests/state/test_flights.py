@@ -65,6 +65,7 @@ class Airport(RuleBasedStateMachine):
         self.left_late: list[Flight] = []  # somebody left without the error
         self.told: list[Caller] = []  # those who were told that they are the last
         self.untold: list[Caller] = []
+        self.launched: list[Flight] = []  # behind: nobody waits for them
         self.cancelled: Counter[int] = Counter()
         self.expected_cancels: Counter[int] = Counter()
 
@@ -139,26 +140,41 @@ class Airport(RuleBasedStateMachine):
         caller.flight, caller.first = flight, first
         self.waiting.append(caller)
 
+    @rule(key=st.sampled_from(KEYS), timeout=st.sampled_from([10.0, 50.0]))
+    def launch(self, key: str, timeout: float) -> None:
+        """A flight that nobody waits for: none if there is one already, and no one's leaving ends it."""
+        flying = self.open.get(key)
+        flight = self.flights.launch(key, "home", self.now, timeout)
+        assert (flight is None) == (flying is not None and self.now < flying.deadline)
+        if flight is not None:
+            self.launched.append(flight)
+            flight.task = SimpleNamespace(cancel=lambda: self.cancelled.update([id(flight)]))
+            self.all.append(flight)
+            self.open[key] = flight
+            assert flight.behind
+
     @precondition(lambda self: self.all)
-    @rule(data=st.data(), room=st.booleans(), value=st.integers())
-    def deliver(self, data: st.DataObject, room: bool, value: int) -> None:
-        """A flight brings its value, in time or long after it was given up."""
+    @rule(data=st.data(), room=st.booleans(), value=st.integers(), failed=st.booleans())
+    def deliver(self, data: st.DataObject, room: bool, value: int, failed: bool) -> None:
+        """A flight brings its value, or an error that is one, in time or long after it was given up."""
         flight = data.draw(st.sampled_from(self.all[-8:]))
         before, value_before = flight.state, flight.value
         was_flying = before is State.FLYING
         may_keep = was_flying and flight.unstorable is None and self.open.get(flight.key) is flight
         kept: list[Any] = []
 
-        def keep(key: Hashable, *form: Any) -> bool:
+        def keep(key: Hashable, *form: Any) -> str | None:
             kept.append((key, *form))
-            return room
+            return None if room else "no room"
 
-        assert self.flights.deliver(flight, value, keep, value) is (room or not may_keep)
+        error = ValueError("an answer") if failed else None
+        said = self.flights.deliver(flight, value, keep, value, error=error)
+        assert said == (None if room or not may_keep else "no room")
         assert kept == ([(flight.key, value)] if may_keep else [])
         if kept and room:
             self.known[flight.key] = value
         if was_flying:
-            assert (flight.state, flight.value) == (State.LANDED, value)
+            assert (flight.state, flight.value) == ((State.FAILED, None) if failed else (State.LANDED, value))
             self.ended(flight)
         else:
             assert (flight.state, flight.value) == (before, value_before), "it ended twice"
@@ -207,6 +223,7 @@ class Airport(RuleBasedStateMachine):
         caller = data.draw(st.sampled_from(someone))
         flight = caller.flight
         last = caller in self.waiting and len(self.on(flight)) == 1 and flight.task is not None
+        last = last and not any(flight is one for one in self.launched)
         (self.waiting if caller in self.waiting else self.heard).remove(caller)
         if flight.state is State.FAILED:
             self.left_late.append(flight)

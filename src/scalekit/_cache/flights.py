@@ -50,6 +50,10 @@ class Flight(Shared):
     ended = False
     inline = True  # it flies in its first caller's thread, who hears the error there
     callers = 1
+    behind = False  # nobody asked for it: it renews what is still served
+    anew = False  # whatever is known, the function is to run
+    ran = False  # the function was called
+    spoiled: float | None = None  # when its answer was invalidated by name, while it flew
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
 
@@ -95,6 +99,16 @@ def leads_to(flight: Flight, goal: Flight) -> bool:
     return False
 
 
+class _Nobody:
+    """Stands among the waiters of a flight that goes on although nobody waits."""
+
+    def wake(self, here: Any = None) -> bool:
+        return True
+
+
+NOBODY: Any = _Nobody()
+
+
 class Flights(Guarded):
     """The flights of one function, by key."""
 
@@ -111,7 +125,7 @@ class Flights(Guarded):
         now: float,
         timeout: float,
         waiter: Waiter,
-        known: Callable[[Hashable, float], bool],
+        known: Callable[[Hashable, float], object],
     ) -> tuple[Flight | None, bool]:
         """The flight of `key`, and whether this caller has to start it.
 
@@ -138,6 +152,17 @@ class Flights(Guarded):
                 ticket.pool.offer(ticket, frame)
         return flight, first
 
+    def launch(self, key: Hashable, home: Any, now: float, timeout: float) -> Flight | None:
+        """A flight that nobody waits for, and that nobody's leaving ends; None if there is one already."""
+        with self._lock:
+            flight = self.flying.get(key)
+            if flight is not None and now < flight.deadline:
+                return None
+            flight = self.flying[key] = Flight(key, None, home, now, now + timeout, NOBODY)
+            flight.behind = True
+        self.settle()
+        return flight
+
     def _join(self, flight: Flight, frame: Frame | None, waiter: Waiter) -> bool:
         if frame is not None:
             inside = nearest(frame)
@@ -160,29 +185,40 @@ class Flights(Guarded):
         def decide() -> Action | None:
             if flight.state is not State.FLYING:
                 return None
-            waiters = self._end(flight, state)
-            flight.unheard = len(waiters) - flight.inline
-            if flight.unheard and state is State.FAILED:
-                flight.error, flight.trace = error, trace
+            waiters = self._fail(flight, state, error, trace)
             return lambda: wake(waiters)
 
         self._post(decide)
 
-    def deliver(self, flight: Flight, value: Any, keep: Callable[..., bool], *form: Any) -> bool:
-        """The flight brought a value. `keep(key, *form)` stores it, under the lock, if nothing forbade it meanwhile;
-        True unless that found no room."""
+    def _fail(
+        self, flight: Flight, state: State, error: BaseException | None, trace: TracebackType | None
+    ) -> list[Waiter]:
+        waiters = self._end(flight, state)
+        flight.unheard = len(waiters) - flight.inline
+        if flight.unheard and state is State.FAILED:
+            flight.error, flight.trace = error, trace
+        return waiters
+
+    def deliver(
+        self, flight: Flight, value: Any, keep: Callable[..., T], *form: Any, error: BaseException | None = None
+    ) -> T | None:
+        """The flight brought a value, or an error that is an answer. `keep(key, *form)` stores it, under the lock, if
+        nothing forbade it meanwhile; what that said, None if it was not asked."""
         waiters: list[Waiter] = []
-        room = True
+        said = None
         with self._lock:
             if flight.state is State.FLYING:
-                flight.value = value
                 if flight.unstorable is None and self.flying.get(flight.key) is flight:
-                    room = keep(flight.key, *form)
-                waiters = self._end(flight, State.LANDED)
+                    said = keep(flight.key, *form)
+                if error is None:
+                    flight.value = value
+                    waiters = self._end(flight, State.LANDED)
+                else:
+                    waiters = self._fail(flight, State.FAILED, error, error.__traceback__)
         if self._posted:
             self.settle()
         wake(waiters, flight.home)
-        return room
+        return said
 
     def overdue(self, now: float) -> tuple[list[Flight], float | None]:
         """The flights whose time is over, and the deadline of the next one."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 import functools
 import keyword
 import linecache
-import time
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from scalekit._cache.site import FOREVER, LEVELS, Site
+from scalekit._cache.index import LEVELS
+from scalekit._cache.site import Site
 from scalekit._core.bind import Binding, cell_of
 from scalekit._core.drive import drive
 
@@ -62,7 +62,7 @@ def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
     hot.place = cell_of(binding, "hot")
     hot.open = True
     defaults = {name: parameter.default for name, parameter in _parameters(site).items()}
-    wrapper: Callable[..., Any] = _make(source)(hot, binding.cells["handler"], drive, time.monotonic, defaults)
+    wrapper: Callable[..., Any] = _make(source)(hot, binding.cells["handler"], drive, site.now, defaults)
     return wrapper
 
 
@@ -76,7 +76,13 @@ def _source(site: Site) -> str | None:
     forms = {parameter.kind for parameter in parameters.values()}
     if not site.signature.direct or forms & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
         return None
-    if site.memory.touches or RESERVED & parameters.keys() or not site.target.own_signature:
+    if (
+        site.memory.touches
+        or not (site.in_memory and site.lasting)
+        or site.scoper
+        or RESERVED & parameters.keys()
+        or not site.target.own_signature
+    ):
         return None
     written: list[str] = []
     forward: list[str] = []
@@ -105,8 +111,8 @@ def _source(site: Site) -> str | None:
         kinds = ["_entry.kind"] if len(keyed) == 1 else [f"_kind{place}" for place in range(len(keyed))]
         unpack = f"{', '.join(kinds)} = _entry.kind" if len(keyed) > 1 else ""
         checks += [f"type({name}) is {kind}" for name, kind in zip(keyed, kinds, strict=True)]
-    if site.ttl != FOREVER:
-        checks.append("_now() < _entry.expires")
+    if site.timed:
+        checks.append("_now() < _entry.until")
     name = getattr(site.target.function, "__name__", "")
     is_async = site.target.shape.is_async
     return SOURCE.format(

@@ -1,34 +1,37 @@
 """A miss: the first caller's call is flown, and everybody who wants the same answer waits for it.
 
-The state of it is in flights.py; here is the story. On an event loop `in_task` spawns the flight as a task of its own
-and waits for it like any other caller. In threads `in_thread` flies it in the first caller's thread. Both end in the
-same outcome: the value, a copy of it for a further caller, or the error.
+The state of it is in flights.py, what a flight does in bring.py; here is the story of those who wait. On an event loop
+`in_task` spawns the flight as a task of its own and waits for it like any other caller. In threads `in_thread` flies it
+in the first caller's thread. Both end in the same outcome: the value, a copy of it for a further caller, or the error.
+`behind` sends a flight that nobody waits for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from scalekit import events
+from scalekit._cache.bring import bring, failed
 from scalekit._cache.flights import Flight, State
-from scalekit._cache.site import MISSING, Site, Values
+from scalekit._cache.index import Values
+from scalekit._cache.landing import Call
+from scalekit._cache.site import MISSING, Site
+from scalekit._core.crew import CREW
+from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame, current, living
-from scalekit._core.stream import PLAIN, Stream
-from scalekit._core.target import Target
 from scalekit._runtime.base import Waiter
 from scalekit._runtime.blocking import BLOCKING, on_event_loop
-from scalekit.errors import BlockingError, ConfigurationError, DeadlineExceeded, ReentryError
+from scalekit.errors import BlockingError, DeadlineExceeded, ReentryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scalekit._runtime.eventloop import AsyncioLoop, TrioLoop
 
     Loop = AsyncioLoop | TrioLoop
-
-Call = Callable[[], Awaitable[Any]]
 
 LOOK = 1.0
 """Seconds between two looks whether another event loop, which may end without a word, still runs our flight."""
@@ -37,28 +40,18 @@ LOOK = 1.0
 async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
     runtime, flights, frame = site.runtime, site.flights, living(current.get())
-    loop = runtime.here()
+    loop, asked = runtime.here(), runtime.now()
     while True:
         waiter = loop.waiter()
         flight, first = _board(site, tree, frame, loop.home, waiter, anew)
         if flight is None:
-            value = site.get(values, tree)
+            value = known(site, values, tree)
             if value is MISSING:
                 continue
             return value
         if first:
-            flight.inline = False
-            body = _fly(site, flight, values, call, loop)
-            try:
-                task = loop.spawn(body, copy_context())
-                if flight.state is State.FLYING:  # an eager one may have landed
-                    flight.task = task
-            except BaseException:  # this loop takes no task any more
-                body.close()
-                flights.land(flight, State.ABANDONED)
-                raise
-            if site.watched is not loop.home:
-                _watch(site, loop)
+            flight.inline, flight.anew = False, anew
+            _spawn(site, flight, values, call, loop)
         try:
             if flight.home is loop.home:
                 if flight.state is State.FLYING:
@@ -81,8 +74,22 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
             raise
         if frame is not None:
             flights.arrive(flight, frame, first)
-        if flight.state is not State.ABANDONED:
+        if _answers(flight, first, asked):
             return _outcome(site, flight, first)
+
+
+def _spawn(site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
+    body = _fly(site, flight, values, call, loop)
+    try:
+        task = loop.spawn(body, copy_context())
+        if flight.state is State.FLYING:  # an eager one may have landed
+            flight.task = task
+    except BaseException:  # this loop takes no task any more
+        body.close()
+        site.flights.land(flight, State.ABANDONED)
+        raise
+    if site.watched is not loop.home:
+        _watch(site, loop)
 
 
 async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
@@ -90,17 +97,14 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
     flight.started = True
     current.set(flight)
     try:
-        value = await call()
-        if type(value) not in PLAIN:
-            _refuse_stream(value, site.target)
-        _land(site, flight, values, value)
+        await bring(site, flight, values, call, site.runtime)
     except GeneratorExit:
         site.flights.land(flight, State.ABANDONED)
         raise
     except BaseException as error:
         stopped = not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and loop.asked_to_stop()
         site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
-        _failed(site, flight, error)
+        failed(site, flight, error)
         if stopped:
             raise
     finally:
@@ -135,16 +139,17 @@ def _give_up_the_late(held: Callable[[], Site | None], loop: Loop) -> None:
 async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss in a thread: the first caller flies, the others block until it has landed."""
     runtime, flights, frame = BLOCKING, site.flights, living(current.get())
-    here = runtime.home()
+    here, asked = runtime.home(), runtime.now()
     while True:
         waiter = runtime.waiter()
         flight, first = _board(site, tree, frame, here, waiter, anew)
         if flight is None:
-            value = site.get(values, tree)
+            value = known(site, values, tree)
             if value is MISSING:
                 continue
             return value
         if first:
+            flight.anew = anew
             try:
                 return await _fly_here(site, flight, values, call)
             finally:
@@ -156,38 +161,61 @@ async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: boo
                 f"{site.target.name} would block this thread until another call of it has ended, but that one "
                 f"runs on this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
             )
+        if flight.home == here:  # left behind where the stack had ended: nobody flies it any more
+            flights.land(flight, State.ABANDONED)
         try:
             if not await waiter.wait(flight.deadline - runtime.now()):
                 flights.land(flight, State.OVERDUE)
         finally:
             if frame is not None:
                 flights.arrive(flight, frame, first)
-        if flight.state is not State.ABANDONED:
+        if _answers(flight, first, asked):
             return _outcome(site, flight, first)
 
 
 async def _fly_here(site: Site, flight: Flight, values: Values, call: Call) -> Any:
     token = current.set(flight)
     try:
-        value = await call()
-        if type(value) not in PLAIN:
-            _refuse_stream(value, site.target)
-        _land(site, flight, values, value)
+        return await bring(site, flight, values, call, BLOCKING)
     except BaseException as error:
         site.flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error)
-        _failed(site, flight, error)
+        failed(site, flight, error)
         raise
     finally:
         current.reset(token)
-    return value
+
+
+def behind(site: Site, values: Values, tree: Any, call: Call) -> None:
+    """Renew an answer that is still served, unless that is being done: nobody waits for it."""
+    loop = None if site.target.runtime.blocking else site.runtime.here()
+    home = None if loop is None else loop.home
+    flying = site.flights.flying.get(tree)
+    if flying is not None and loop is not None and flying.home is not home and site.runtime.gone(flying.home):
+        site.flights.land(flying, State.ABANDONED)
+    flight = site.flights.launch(tree, home, site.runtime.now(), site.flight_timeout)
+    if flight is None:
+        return
+    if loop is not None:
+        _spawn(site, flight, values, call, loop)
+        return
+    context = copy_context()
+    if not CREW.offer(lambda: context.run(drive, _fly_here(site, flight, values, call))):
+        site.flights.land(flight, State.ABANDONED)
+
+
+def known(site: Site, values: Values, tree: Any) -> Any:
+    """The answer in memory, fresh for this caller, or MISSING."""
+    now = site.runtime.now()
+    entry = site.find(tree, now)
+    return MISSING if entry is None else site.take(entry, values, now)
 
 
 def _board(
     site: Site, tree: Any, frame: Frame | None, home: Any, waiter: Waiter, anew: bool
 ) -> tuple[Flight | None, bool]:
-    known = _unknown if anew else site.knows
     now = site.runtime.now()
-    flight, first = site.flights.board(tree, frame, home, now, site.flight_timeout, waiter, known)
+    look = _unknown if anew else site.find
+    flight, first = site.flights.board(tree, frame, home, now, site.flight_timeout, waiter, look)
     if flight is None:
         if not first:
             raise ReentryError(
@@ -195,41 +223,19 @@ def _board(
                 f"for: it would wait for itself for ever. Break the circle, or call the undecorated function "
                 f"(its __wrapped__) inside."
             )
-    elif first:
-        site.hot.misses += 1
-    else:
+    elif not first:
         site.hot.joined += 1
         if events.subscribers:
             events.emit(events.Joined(site.target.name))
     return flight, first
 
 
-def _land(site: Site, flight: Flight, values: Values, value: Any) -> None:
-    try:
-        stored, thaw = site.freeze(value)
-    except Exception as error:  # of a copier of the user's: the answer is good all the same
-        stored, thaw = value, None
-        flight.unstorable = f"it cannot be copied: {error!r}"
-    if thaw is not None:
-        flight.copy = partial(thaw, stored)
-    room = site.flights.deliver(flight, value, site.keep, values, stored, thaw)
-    if flight.unstorable is not None:
-        site.unstored(flight.unstorable)
-    elif not room:
-        site.unstored("larger than the memory tier")
-    if events.subscribers:
-        _computed(site, flight, None)
-
-
-def _failed(site: Site, flight: Flight, error: BaseException) -> None:
-    site.hot.errors += 1
-    if events.subscribers:
-        _computed(site, flight, error)
-
-
-def _computed(site: Site, flight: Flight, error: BaseException | None) -> None:
-    seconds = site.runtime.now() - flight.began
-    events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
+def _answers(flight: Flight, first: bool, asked: float) -> bool:
+    """False if this caller has to ask again: nobody computes the answer any more, or it was invalidated before this
+    caller asked for it."""
+    if flight.state is State.ABANDONED:
+        return False
+    return first or flight.spoiled is None or asked < flight.spoiled
 
 
 def _outcome(site: Site, flight: Flight, first: bool) -> Any:
@@ -247,15 +253,5 @@ def _outcome(site: Site, flight: Flight, first: bool) -> Any:
     )
 
 
-def _unknown(tree: Any, now: float) -> bool:
-    return False
-
-
-def _refuse_stream(value: Any, target: Target) -> None:
-    if type(value) in PLAIN:
-        return
-    if type(value) is Stream or hasattr(value, "__anext__") or hasattr(value, "__next__"):
-        raise ConfigurationError(
-            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
-            f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
-        )
+def _unknown(tree: Any, now: float) -> None:
+    return None

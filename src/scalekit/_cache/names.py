@@ -40,5 +40,5 @@ def qualified(thing: Any) -> str:
     space = getattr(thing, "__globals__", None)
     if space is None and module == "__main__":  # a class that was sent by value: its methods know where it is from
         spaces = (getattr(member, "__globals__", None) for member in cast("dict[str, Any]", vars(thing)).values())
-        space = next((found for found in spaces if found is not None), None)
+        space = next((one for one in spaces if one is not None and one.get("__name__") == "__main__"), None)
     return f"{module_name(module, space)}:{thing.__qualname__}"

@@ -19,7 +19,7 @@ from scalekit._cache.key import ATOMS, BODIES, Kind, Tree, canonical, keyed
 from scalekit._cache.receiver import receiver as receiver_node
 from scalekit.errors import ConfigurationError, UnkeyableArgument
 
-__all__ = ["Signature", "WrongCall", "key_maker"]
+__all__ = ["Signature", "WrongCall", "binder", "key_maker"]
 
 Values = tuple[Any, ...]
 
@@ -96,6 +96,12 @@ def key_maker(
         return answer if type(answer) is str else canonical(answer, "key(...)", named)
 
     return Signature(named, every, normal, _no_tree, computed)
+
+
+def binder(function: Callable[..., Any]) -> tuple[tuple[str, ...], Callable[..., Values]]:
+    """The names of all parameters, and what binds a call to a tuple of their values."""
+    parameters = _parameters(function)
+    return tuple([parameter.name for parameter in parameters]), _binder(function, parameters, ())
 
 
 def _name(function: Any) -> str:

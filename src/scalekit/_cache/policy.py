@@ -1,19 +1,23 @@
-"""cache: an answer is computed once, kept in memory, and shared by those who ask at the same time."""
+"""cache: an answer is computed once, kept in the tiers of its function, and shared by those who ask meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from scalekit import _units
+from scalekit._cache.arrange import Arrangement
+from scalekit._cache.bring import extend
 from scalekit._cache.controls import CacheControls
 from scalekit._cache.copies import Copy
 from scalekit._cache.flights import nearest
+from scalekit._cache.freshness import Freshness
 from scalekit._cache.hot import compiled
-from scalekit._cache.miss import in_task, in_thread
+from scalekit._cache.index import Values
+from scalekit._cache.miss import behind, in_task, in_thread
 from scalekit._cache.normal import WrongCall
-from scalekit._cache.site import MISSING, Site, Values
+from scalekit._cache.site import MISSING, Site
 from scalekit._cache.stores.memory import Memory
 from scalekit._core.bind import Binding
 from scalekit._core.effect import refused
@@ -23,9 +27,12 @@ from scalekit._core.target import Target
 from scalekit.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from scalekit._cache.codec import CustomCodec
+    from scalekit._cache.stores.base import Store
     from scalekit._units import Duration
 
 F = TypeVar("F", bound=Callable[..., Any])
+Label = str | Callable[[Any], str | Iterable[str]]
 
 
 class Cache(Policy):
@@ -38,21 +45,31 @@ class Cache(Policy):
 
     def __init__(self, name: str | None, settings: Settings) -> None:
         super().__init__(name, settings)
-        if settings["ttl"] is not None:
-            _units.seconds(settings["ttl"], "ttl")
+        self.arrangement = Arrangement(settings["tiers"])
+        Freshness(settings)  # complains now, not at the first function
         if settings["flight_timeout"] is not None:
             _units.seconds(settings["flight_timeout"], "flight_timeout")
         if settings["copy"] is True or not (settings["copy"] in ("auto", False) or callable(settings["copy"])):
             raise ConfigurationError(f'cache: copy={settings["copy"]!r} is none of "auto", False and a function.')
         if not isinstance(settings["version"], str | None):
             raise ConfigurationError(f'cache: version={settings["version"]!r} is not a text such as version="3".')
-        self.memory = _memory(settings["tiers"])
+        if settings["when"] is not None and not callable(settings["when"]):
+            raise ConfigurationError(
+                f"cache: when={settings['when']!r} is no function of the answer, such as when=scalekit.is_complete."
+            )
+        codec = settings["codec"]
+        if codec is not None and not (hasattr(codec, "encode") and hasattr(codec, "decode")):
+            raise ConfigurationError(
+                f"cache: codec={codec!r} has no encode(answer) -> bytes and decode(bytes) -> answer."
+            )
+        if not all(isinstance(kind, type) for kind in settings["types"]):
+            raise ConfigurationError(f"cache: types={settings['types']!r} are not classes: types=(Answer, Source).")
 
     def site(self, target: Target) -> Site:
         """What this policy keeps for one function."""
         site: Site | None = target.states.get(self)
         if site is None:
-            site = target.states[self] = Site(target, self.settings, self.memory or Memory())
+            site = target.states[self] = Site(target, self.settings, self.arrangement)
         return site
 
     def around(self, proceed: Handler, target: Target) -> Handler:
@@ -67,18 +84,29 @@ class Cache(Policy):
         site.inner = proceed
 
         async def cached(*args: Any, **kwargs: Any) -> Any:
+            if site.asks_where and site.bypassed():
+                return await proceed(*args, **kwargs)
             try:
                 values, tree = site.key(args, kwargs)
             except WrongCall:
                 pass
             else:
-                value = site.get(values, tree)
+                now = site.now()
+                entry = site.find(tree, now)
+                if entry is None:
+                    return await miss(site, values, tree, partial(proceed, *args, **kwargs))
+                if now >= entry.until:
+                    behind(site, values, tree, partial(proceed, *args, **kwargs))
+                value = site.take(entry, values, now)
                 if value is MISSING:
-                    value = await miss(site, values, tree, partial(proceed, *args, **kwargs))
+                    return await miss(site, values, tree, partial(proceed, *args, **kwargs))
+                if entry.life is not None and now >= entry.life.rewrite:
+                    await extend(site, entry, tree, runtime)
                 return value
             return await proceed(*args, **kwargs)  # which says in Python's own words what is wrong
 
-        miss = in_thread if target.runtime.blocking else in_task
+        runtime = target.runtime
+        miss = in_thread if runtime.blocking else in_task
         return cached
 
     async def refresh(self, site: Site, args: Values, kwargs: dict[str, Any]) -> Any:
@@ -93,11 +121,17 @@ class Cache(Policy):
         return compiled(binding, self.site(binding.target))
 
     def describe(self, target: Target) -> Settings:
-        memory = self.site(target).memory
-        kept = "MB of memory" if memory.policy == "s3fifo" else f"MB of memory, {memory.policy}"
-        bounds = [f"{memory.max_entries:,} entries, {memory.max_bytes / 1e6:,g} {kept}"]
+        site, tiers = self.site(target), list[str]()
+        memory = site.memory
+        if site.in_memory:
+            kept = "MB of memory" if memory.policy == "s3fifo" else f"MB of memory, {memory.policy}"
+            tiers.append(f"{memory.max_entries:,} entries, {memory.max_bytes / 1e6:,g} {kept}")
+        reach = site.reach()
+        if reach is not None:
+            tiers += map(repr, reach.stores)
         copy = None if self.settings["copy"] == "auto" else self.settings["copy"]
-        return {**self.settings, "copy": copy, "tiers": bounds}
+        early = self.settings["early"] or None
+        return {**self.settings, "copy": copy, "early": early, "tiers": tiers}
 
     def controls(self, target: Target) -> CacheControls:
         return CacheControls(self, self.site(target))
@@ -112,18 +146,6 @@ class Cache(Policy):
             "cache_invalidate": control.cache_invalidate,
             "cache_contains": control.cache_contains,
         }
-
-
-def _memory(tiers: Sequence[Any] | None) -> Memory | None:
-    if tiers is None or (isinstance(tiers, Sequence) and list(tiers) == ["memory"]):
-        return None
-    found = [tier for tier in tiers if isinstance(tier, Memory)] if isinstance(tiers, Sequence) else []
-    if len(found) == 1 and len(tiers) == 1:
-        return found[0]
-    raise ConfigurationError(
-        f'cache: tiers={tiers!r} is not known here. Write tiers=["memory"], or '
-        f"tiers=[scalekit.Memory(max_entries=1_000)]."
-    )
 
 
 def no_store(reason: str = "no_store") -> None:
@@ -154,12 +176,23 @@ def cache(function: F, /) -> F: ...
 @overload
 def cache(
     *,
-    ttl: Duration | None = None,
+    ttl: Duration | Callable[[Any], Duration | None] | None = None,
+    jitter: Duration | None = None,
+    sliding: Duration | None = None,
+    stale: Duration | None = None,
+    stale_if_error: Duration | None = None,
+    early: bool | float = False,
+    when: Callable[[Any], object] | None = None,
+    negative: Mapping[type[Exception], Duration] | None = None,
     key: Callable[..., Any] | str | None = None,
     ignore: str | Iterable[str] = (),
     version: str | None = None,
+    scope: Callable[..., Any] | str | None = None,
+    tags: Label | Iterable[Label] | None = None,
     copy: Copy = "auto",
-    tiers: Sequence[Memory | Literal["memory"]] | None = None,
+    types: Iterable[type] = (),
+    codec: CustomCodec | None = None,
+    tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
 ) -> Cache: ...
@@ -169,31 +202,59 @@ def cache(
     function: Any = None,
     /,
     *,
-    ttl: Duration | None = None,
+    ttl: Duration | Callable[[Any], Duration | None] | None = None,
+    jitter: Duration | None = None,
+    sliding: Duration | None = None,
+    stale: Duration | None = None,
+    stale_if_error: Duration | None = None,
+    early: bool | float = False,
+    when: Callable[[Any], object] | None = None,
+    negative: Mapping[type[Exception], Duration] | None = None,
     key: Callable[..., Any] | str | None = None,
     ignore: str | Iterable[str] = (),
     version: str | None = None,
+    scope: Callable[..., Any] | str | None = None,
+    tags: Label | Iterable[Label] | None = None,
     copy: Copy = "auto",
-    tiers: Sequence[Memory | Literal["memory"]] | None = None,
+    types: Iterable[type] = (),
+    codec: CustomCodec | None = None,
+    tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
 ) -> Any:
     """Compute an answer once, keep it, and let those who ask at the same time share it.
 
+    Durations are seconds, a timedelta or a text such as "10m".
+
     Args:
-        ttl: how long an answer is good, in seconds, as a timedelta or as "10m" (default: until it is evicted).
+        ttl: how long an answer is fresh, or a function of the answer that says so (default: until it is evicted).
+        jitter: up to so much is taken off each `ttl`, at random, so that not all expire in one moment.
+        sliding: an answer that nobody asked for during this time is gone; `ttl` bounds it all the same.
+        stale: for so long after `ttl` the old answer is served at once, while one refresh runs behind.
+        stale_if_error: for so long after `ttl` the old answer is served if computing a new one fails.
+        early: True begins the refresh behind shortly before `ttl` ends, at a random moment (XFetch); a number above 1
+            begins earlier.
+        when: a function of the answer; if it is not true, the answer is handed out and not kept.
+        negative: errors that are answers, and how long they are kept: {LookupError: "1m"}.
         key: what makes two calls the same: a function of the same arguments, or a text such as
             "user:{user.id}:{query}". Default: all arguments, by type and value.
         ignore: names of parameters that do not matter, such as a client or a request id.
         version: a text that stands for the function's code in keys of shared stores. Default: a hash of the code.
+        scope: the argument that says whose answer it is, "tenant" or "request.user.id", or a function of the arguments;
+            besides the scope that the call is in (`with scalekit.scope(...)`).
+        tags: names by which answers are invalidated together: a text such as "doc:{doc.id}", a function of the answer,
+            or several of them.
         copy: "auto" gives every caller a value of its own where it can be changed; False shares one; a function copies.
-        tiers: ["memory"], or [Memory(...)] for other bounds or one bound of several functions. Default: 10,000 entries
-            and 64 MB for each function.
+        types: classes, besides those that the return annotation names, that stored bytes may become objects of.
+        codec: an object with `encode(answer) -> bytes` and `decode(bytes) -> answer` in place of the built-in one.
+        tiers: from the fastest to the slowest: ["memory"], ["memory", "disk"], [Memory(...), Disk(...)], ["disk"].
+            Default: memory (10,000 entries and 64 MB for each function), and the disk if the setting `disk_dir` names
+            one and the function has a `ttl`.
         flight_timeout: after how long a hung call no longer holds its key (default 10 minutes).
         name: one policy of that name in this process.
 
-    A caller's cancellation never touches the others who wait for the same call; errors are not kept; `None` is a value.
-    Bare `@cache` works.
+    A caller's cancellation never touches the others who wait for the same call; errors are not kept unless `negative`
+    says so; `None` is a value. Bare `@cache` works.
 
     Raises:
         ConfigurationError: at decoration: a wrong argument, a generator function, a function marked `@scalekit.effect`.
@@ -212,10 +273,21 @@ def cache(
         raise ConfigurationError(f'cache: ignore={ignore!r} is no name of a parameter. Write ignore=("client",).')
     given: Settings = {
         "ttl": ttl,
+        "jitter": jitter,
+        "sliding": sliding,
+        "stale": stale,
+        "stale_if_error": stale_if_error,
+        "early": early,
+        "when": when,
+        "negative": negative,
         "key": key,
         "ignore": (ignore,) if isinstance(ignore, str) else tuple(ignore),
         "version": version,
+        "scope": scope,
+        "tags": tags,
         "copy": copy,
+        "types": tuple(types),
+        "codec": codec,
         "tiers": tiers,
         "flight_timeout": flight_timeout,
     }

@@ -1,35 +1,37 @@
-"""One function's cache: its keys, its entries in the memory tier, its flights and its figures.
+"""One function's cache: its keys, its entries in the memory tier, its flights, its slower tiers and its figures.
 
-Everything here is plain and synchronous. The policy (policy.py) tells the story of a call; the compiled wrapper
-(hot.py) answers the simplest hits before any of this runs.
+Everything here is plain and synchronous. The policy (policy.py) tells the story of a call, miss.py that of a flight;
+the compiled wrapper (hot.py) answers the simplest hits before any of this runs.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet, ref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from scalekit import _units, events, settings
-from scalekit._cache.copies import SHARED, Thaw, kept
+from scalekit._cache.arrange import Arrangement
+from scalekit._cache.copies import SHARED, Thaw, copied, immutable
+from scalekit._cache.figures import CacheStats
 from scalekit._cache.flights import Flights
+from scalekit._cache.freshness import FOREVER, Freshness, Times
+from scalekit._cache.index import Hot, Index, Values, open_fast
 from scalekit._cache.key import Tree
+from scalekit._cache.labels import Scoper, Tags
+from scalekit._cache.marks import MARKS, named
 from scalekit._cache.normal import Signature, WrongCall, key_maker
-from scalekit._cache.receiver import Identity
+from scalekit._cache.recall import Failure, Tiers
+from scalekit._cache.scope import Place, ambient, watch
 from scalekit._cache.stores.memory import Entry, Memory, Table
+from scalekit._core.guarded import Guarded
 from scalekit._core.policy import Handler, Settings
 from scalekit._core.target import Target
+from scalekit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from scalekit._cache.identity import FunctionIdentity
-
-FOREVER = float("inf")
-ATOMS = frozenset({str, int, bool, float, bytes, type(None)})
-LEVELS = 4
-"""With up to so many arguments the fast index is a dict of dicts: faster than hashing a tuple of them."""
-Values = tuple[Any, ...]
 
 
 class Missing:
@@ -43,70 +45,66 @@ class Missing:
 
 
 MISSING = Missing()
+SCOPED = "scope"
 
 
-class CacheInfo(NamedTuple):
-    """What `functools.lru_cache` tells; `maxsize` is the bound in entries."""
+class Life:
+    """What there is to think about before an entry is served: its times, what may have ended it, where it belongs.
 
-    hits: int
-    misses: int
-    maxsize: int | None
-    currsize: int
-
-
-class CacheStats(NamedTuple):
-    """Figures of one function, in this process, since it was decorated.
-
-    `hits` were answered from memory, `misses` ran the function, `joined` shared the run of another caller. `errors`
-    are runs that raised, `unstored` answers that were handed out and not kept. `entries` and `nbytes` are in memory
-    now.
+    `born` is when its flight began, `stamps` the same on the clocks of the slower tiers. `version` and `generation` say
+    up to which invalidations it was looked at, `index` up to which closing of the fast index. With `sliding=`, `end` is
+    the last moment it can be extended to, and `rewrite` when the slower tiers are to hear of it.
     """
 
-    hits: int
-    misses: int
-    joined: int
-    errors: int
-    unstored: int
-    entries: int
-    nbytes: int
+    __slots__ = (
+        *("born", "cost", "end", "fresh", "generation", "index", "marks", "place"),
+        *("rewrite", "stamps", "usable", "version"),
+    )
 
-
-class Hot:
-    """What a compiled wrapper holds in its cell: the fast index, and the figures, so that a hit counts with one
-    addition.
-    """
-
-    __slots__ = ("errors", "fast", "hits", "joined", "misses", "open", "place", "unstored")
-
-    def __init__(self, fast: dict[Any, Any]) -> None:
-        self.fast = fast
-        self.open = False
-        self.place: tuple[Any, ...] = ()
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin counting anew."""
-        self.hits = self.misses = self.joined = self.errors = self.unstored = 0
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.place  # in the cell of a wrapper that travels: "that cell of that binding"
+    def __init__(
+        self,
+        times: Times,
+        born: float,
+        cost: float,
+        place: Any,
+        marks: tuple[str, ...] = (),
+        stamps: tuple[int, ...] = (),
+        generation: int = 0,
+    ) -> None:
+        self.fresh = times.fresh
+        self.usable = times.usable
+        self.born = born
+        self.cost = cost
+        self.end = FOREVER
+        self.place = place
+        self.marks = marks
+        self.stamps = stamps
+        self.version = MARKS.version
+        self.generation = generation
+        self.index = -1
+        self.rewrite = FOREVER
 
 
 class Site:
     """The cache of one function."""
 
-    def __init__(self, target: Target, given: Settings, memory: Memory) -> None:
+    def __init__(self, target: Target, given: Settings, arrangement: Arrangement) -> None:
         self.target = target
         self.runtime: Any = target.runtime  # of event loops: only they have `here`
-        self.ttl = FOREVER if given["ttl"] is None else _units.seconds(given["ttl"], "ttl")
+        self.now: Callable[[], float] = target.runtime.now
+        self.freshness = Freshness(given)
+        self.when: Callable[[Any], Any] | None = given["when"]
+        self.tags = Tags(given["tags"], target.function, target.name) if given["tags"] is not None else None
+        self.scoper = Scoper(given["scope"], target.function, target.name) if given["scope"] is not None else None
         self.copy = given["copy"]
         self.version = given["version"]
         hung = given["flight_timeout"]
         self._flight_timeout = None if hung is None else _units.seconds(hung, "flight_timeout")
-        self.memory = memory
+        self.in_memory = arrangement.in_memory
+        self.memory = arrangement.memory or Memory()
         self.table = Table()
         self.flights = Flights()
-        self.flights.on_fork(memory._after_fork)
+        self.flights.on_fork(self.memory._after_fork)
         self.watching: WeakSet[Any] = WeakSet()
         """Event loops with a timer for flights that take too long."""
         self.watched: Any = None
@@ -115,11 +113,63 @@ class Site:
         self.inner: Handler = target.leaf()  # the rest of the stack, for a refresh
         self.method = _is_method(target) and _first_parameter(target) not in given["ignore"]
         self.signature: Signature = key_maker(target.function, given["ignore"], given["key"], self.method)
+        fresh = self.freshness
+        self.simple = fresh.plain and not (fresh.jitter or fresh.of_result or self.when or self.tags)
+        """Whether nothing but the clock and an invalidation by key can end an answer in memory."""
+        self.lasting = self.freshness.sliding == FOREVER
+        """Whether a hit leaves an entry as it is."""
+        self.asks_where = self.scoper is not None
+        self.tiers: Tiers | None = None
+        self.given = given
+        self._arrangement = arrangement
+        self._looked: Any = None
+        watch(self)
+        if self.tags is not None:
+            MARKED.add(self)
+
+    # where calls stand ------------------------------------------------------------------------------------------------
+
+    def ask_where(self) -> None:
+        """From now on there are scopes in this process: look for one at every call."""
+        self.asks_where = True
+        self.hot.fast = Index(self.table, self.tiers)
+        MARKED.add(self)
+
+    def bypassed(self) -> bool:
+        """True where the cache is to keep out of the call."""
+        place = ambient.get()
+        return place is not None and place.bypass
+
+    def path(self, args: Values, kwargs: dict[str, Any]) -> Place:
+        """In which scope a call is, and which sample it is."""
+        place = ambient.get() or Place()
+        return place if self.scoper is None else place.within(self.scoper(args, kwargs))
+
+    def reach(self) -> Tiers | None:
+        """The slower tiers of this function, as the settings are now."""
+        if self._looked is not settings.version():
+            self._looked = settings.version()
+            stores = self._arrangement.stores(self)
+            if stores != (self.tiers.stores if self.tiers is not None else ()):
+                self.tiers = Tiers(self, stores) if stores else None
+                self.table.clear_fast()
+                if self.tiers is not None or self.asks_where:
+                    self.hot.fast = Index(self.table, self.tiers)
+                else:
+                    self.hot.fast = self.table.fast
+        return self.tiers
+
+    @property
+    def timed(self) -> bool:
+        """Whether an entry in memory can come to its end by the clock."""
+        return self.freshness.expires or self._arrangement.slower != ()
 
     @property
     def flight_timeout(self) -> float:
         """Seconds after which a flight is disowned."""
         return self._flight_timeout or settings.lookup("cache_flight_timeout")
+
+    # names and keys ---------------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def identity(self) -> FunctionIdentity:
@@ -127,6 +177,40 @@ class Site:
         from scalekit._cache.identity import identity
 
         return identity(self.target.function, self.version)
+
+    @functools.cached_property
+    def codec(self) -> Any:
+        """What makes bytes of this function's answers, and answers of bytes."""
+        given = self.given["codec"]
+        from scalekit._cache.codec import Codec
+
+        codec = Codec(self.target.name, self.target.function, self.given["types"], tuple(self.freshness.negative))
+        if given is None:
+            return codec
+        from scalekit._cache.custom import Custom
+
+        return Custom(given, codec)
+
+    @functools.cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """One and the same for all entries."""
+        decode: Callable[[bytes], Any] = self.codec.decode
+        return decode
+
+    @property
+    def namespace(self) -> str:
+        """The first part of all names that other processes share."""
+        return settings.namespace_of(self.target.function.__module__ or "builtins")
+
+    @property
+    def family(self) -> str:
+        """The name of this function in stores, whatever its version."""
+        return f"{self.namespace}:{self.identity.name}"
+
+    @property
+    def full_name(self) -> str:
+        """The name of this very version of this function in stores."""
+        return f"{self.family}:{self.identity.digest}"
 
     def key(self, args: Values, kwargs: dict[str, Any]) -> tuple[Values, Tree]:
         """The bound values and the key of a call; `WrongCall` if it does not fit the function."""
@@ -136,22 +220,79 @@ class Site:
                 values = signature.normal(*args, **kwargs)
             except TypeError as error:
                 raise WrongCall(*error.args) from None
-            return values, signature.tree(values)
-        return (), signature.key(args, kwargs)
+            tree = signature.tree(values)
+        else:
+            values, tree = (), signature.key(args, kwargs)
+        if self.asks_where:
+            place = self.path(args, kwargs)
+            if place.path or place.sample is not None:
+                tree = (SCOPED, place.path, place.sample, tree)
+        return values, tree
 
     def digest(self, args: Values, kwargs: dict[str, Any]) -> str:
         """The name of a call in a store: a digest, so that no argument's value stands in it."""
         from scalekit._cache.digest import digest
 
         _, tree = self.key(args, kwargs)
-        return f"{self.identity.name}:{self.identity.digest}:{digest(tree)}"
+        return f"{self.full_name}:{digest(tree)}"
 
-    def get(self, values: Values, tree: Tree) -> Any:
-        """The value in memory, fresh for this caller, or MISSING."""
+    def marks(self, tree: Tree, tags: list[str], shared: bool) -> tuple[str, ...]:
+        """The names that an answer of this key can be invalidated by; `shared`: in a tier that cannot be cleared by
+        dropping the function's table."""
+        place = place_of(tree)
+        names = [f"{self.namespace}#{tag}" for tag in tags]
+        if shared or place is not None:
+            names.append(self.family)
+        return named(names, place[0] if place is not None else (), True)
+
+    def require_scope(self, tree: Tree) -> None:
+        """Complain of a look-up in a shared tier outside of any scope, where the settings forbid it."""
+        if settings.lookup("require_scope") and (place_of(tree) or ((),))[0] == ():
+            raise ConfigurationError(
+                f"{self.target.name} was called outside of any scope, its answers are shared with other processes, and "
+                f"require_scope is set. Call it inside of `with scalekit.scope(tenant):`, give it scope=, or keep it "
+                f'in memory with tiers=["memory"].'
+            )
+
+    # answers in memory ------------------------------------------------------------------------------------------------
+
+    def find(self, tree: Tree, now: float) -> Entry | None:
+        """The entry that may be served: fresh, or while it is refreshed."""
         entry = self.table.entries.get(tree)
-        if entry is None or time.monotonic() >= entry.expires:
-            return MISSING
-        value = entry.value
+        if entry is None or now >= entry.expires:
+            return None
+        life: Life | None = entry.life
+        if life is None or (now < life.usable and self.trusts(entry)):
+            return entry
+        return None
+
+    def trusts(self, entry: Entry) -> bool:
+        """True if nothing was invalidated since this entry was last looked at, or nothing of it."""
+        life: Life = entry.life
+        version = MARKS.version
+        if life.version != version:
+            if MARKS.ended(life.marks, life.born) is not None:
+                self.memory.remove(self.table, entry)
+                return False
+            life.version = version
+        return self.tiers is None or life.generation == self.tiers.generation()
+
+    def vouch(self, entry: Entry, generation: int) -> None:
+        """The slower tiers know of nothing that ended this entry up to that generation."""
+        if generation % 2 == 0:
+            entry.life.generation = generation
+            self.catch_up(generation)
+
+    def catch_up(self, generation: int) -> None:
+        """Let the fast index hold what was looked at since the last invalidation."""
+        index = self.hot.fast
+        if type(index) is Index and index.generation != generation and generation % 2 == 0:
+            self.table.clear_fast()
+            index.generation = generation
+
+    def take(self, entry: Entry, values: Values, now: float) -> Any:
+        """The value of an entry, fresh for this caller, or MISSING if its copier fails; a kept error is raised."""
+        value, life = entry.value, entry.life
         if entry.thaw is not None:
             try:
                 value = entry.thaw(value)
@@ -162,93 +303,131 @@ class Site:
             self.memory.touch(entry)
         entry.hit = True
         self.hot.hits += 1
-        if entry.alias is None and entry.thaw is None:
-            self._open_fast(values, tree, entry)
+        if life is not None:
+            if now >= life.fresh:
+                self.hot.stale += 1
+            elif not self.lasting:
+                self._slide(entry, now)
+        if type(value) is Failure:
+            raise value.again()
+        if entry.thaw is None and (entry.alias is None or (life is not None and life.index != self.table.cleared)):
+            open_fast(self, values, entry)
         return value
 
-    def knows(self, tree: Tree, now: float) -> bool:
-        """True if a fresh answer is in memory."""
-        entry = self.table.entries.get(tree)
-        return entry is not None and now < entry.expires
+    def _slide(self, entry: Entry, now: float) -> None:
+        """A new lease for what was asked for."""
+        life: Life = entry.life
+        times = self.freshness.slid(now, life.end)
+        life.fresh, life.usable = times.fresh, times.usable
+        entry.until, entry.expires = times.renew, times.expires
 
-    def keep(self, tree: Tree, values: Values, stored: Any, thaw: Thaw | None) -> bool:
-        """Put a value into memory; False if it has no room there."""
-        now = time.monotonic()
-        entry = Entry(tree, stored, thaw, now + self.ttl)
+    @property
+    def throttle(self) -> float:
+        """Seconds for which an answer that could not be refreshed is served untried."""
+        throttle: float = settings.lookup("cache_throttle")
+        return throttle
+
+    def rearm(self, entry: Entry, now: float) -> None:
+        """Its refresh failed: serve it untried for a while."""
+        life: Life = entry.life
+        times = Times(entry.until, life.fresh, life.usable, entry.expires)
+        entry.until, _, life.usable, _ = self.freshness.rearmed(times, now, self.throttle)
+
+    def keep(
+        self,
+        tree: Tree,
+        values: Values,
+        stored: Any,
+        thaw: Thaw | None,
+        until: float,
+        expires: float,
+        life: Life | None,
+    ) -> str | None:
+        """Put a value into memory; the reason if it is not kept there."""
+        if not self.in_memory:
+            return None
+        now = self.now()
+        entry = Entry(tree, stored, thaw, expires, life, until, now)
         if not self.memory.put(self.table, entry, now):
-            return False
-        if thaw is None:
-            self._open_fast(values, tree, entry)
-        return True
-
-    def _open_fast(self, values: Values, tree: Tree, entry: Entry) -> None:
-        """Let the compiled wrapper answer this entry, if its arguments are atoms that `==` does not confuse."""
-        if not self.hot.open:
-            return
-        if len(values) == 1 and not self.method:
-            value = values[0]
-            if not _atomic(value):
-                return
-            entry.kind, entry.alias = type(value), values
-        else:
-            rest = values
-            if self.method:
-                one, *others = values
-                rest = tuple(others)
-                if not (isinstance(one, type) or tree[0][0] is Identity) or gc.is_finalized(one):  # type: ignore[index]
-                    return
-                try:
-                    # When the object dies, what is known of it leaves before its id can be another one's. The callback
-                    # is `dict.pop(fast, id, ref)`, all in C, so no signal handler comes in between.
-                    entry.receiver = ref(one, functools.partial(self.table.fast.pop, id(one)))
-                except TypeError:
-                    return
-            for value in rest:
-                if not _atomic(value):
-                    return
-            entry.kind = type(rest[0]) if len(rest) == 1 else tuple(map(type, rest))
-            entry.alias = path_of(values, self.method)
-        self.table.open_fast(entry)
-        if self.table.entries.get(tree) is not entry:  # evicted meanwhile
-            self.table.close_fast(entry)
+            return "larger than the memory tier"
+        if thaw is None and type(stored) is not Failure:
+            open_fast(self, values, entry)
+        return None
 
     def freeze(self, value: Any) -> tuple[Any, Thaw | None]:
         """The form in which a value is kept."""
-        return (value, None) if type(value) in SHARED else kept(value, self.copy)
+        kind, how = type(value), self.copy
+        if kind in SHARED or kind is Failure or how is False or immutable(value):
+            return value, None
+        return (how(value), how) if callable(how) else copied(value, self.codec.encode, self.decode)
+
+    def thawed(self, value: Any, payload: bytes) -> tuple[Any, Thaw | None]:
+        """`freeze` for a value that came with its bytes."""
+        if self.copy == "auto" and type(value) not in SHARED and not immutable(value):
+            return payload, self.decode
+        return self.freeze(value)
+
+    def times(self, now: float, ttl: float, cost: float, failed: bool = False) -> Times:
+        """The times of an answer that lands now; a kept error is over when its time is."""
+        if failed:
+            return Times(now + ttl, now + ttl, now + ttl, now + ttl)
+        return self.freshness.times(now, ttl, cost, _draw)
 
     def unstored(self, reason: str) -> None:
-        """Count and tell that an answer was handed out and not kept."""
+        """Count and tell that an answer was handed out and not kept, or not everywhere."""
         self.hot.unstored += 1
         if events.subscribers:
             events.emit(events.NotStored(self.target.name, reason))
 
     def stats(self) -> CacheStats:
         hot = self.hot
+        recalled = dict(hot.recalled)
         return CacheStats(
-            hits=hot.hits,
+            hits=hot.hits + sum(recalled.values()),
             misses=hot.misses,
             joined=hot.joined,
             errors=hot.errors,
             unstored=hot.unstored,
             entries=len(self.table.entries),
             nbytes=self.table.nbytes,
+            stale=hot.stale,
+            undecodable=hot.undecodable,
+            tiers={"memory": hot.hits, **recalled},
         )
 
 
-def _atomic(value: Any) -> bool:
-    """True for atoms that are equal only if they are the same, once their types are: not 0.0, -0.0 and nan."""
-    kind = type(value)
-    return kind in ATOMS and (kind is not float or 0 != value == value)
+class Marked(Guarded):
+    """The functions of this process whose entries have marks."""
+
+    def __init__(self) -> None:
+        self._sites: WeakSet[Site] = WeakSet()
+        super().__init__()
+
+    def add(self, site: Site) -> None:
+        with self._lock:
+            self._sites.add(site)
+
+    def set(self, names: tuple[str, ...], now: float) -> None:
+        """End, in this process's memory, all that lists one of these names."""
+        MARKS.set(names, now)
+        with self._lock:
+            sites = [*self._sites]
+        for site in sites:
+            site.table.clear_fast()
 
 
-def path_of(values: Values, method: bool) -> Values:
-    """Where the entry of these values stands in the fast index: one key for each level."""
-    first: Values = ()
-    if method:
-        first, values = (id(values[0]),), values[1:]
-    if len(values) > LEVELS or not (first or values):
-        return (*first, values)
-    return (*first, *values)
+MARKED = Marked()
+
+
+def _draw() -> float:
+    import random
+
+    return random.random()
+
+
+def place_of(tree: Any) -> tuple[tuple[Tree, ...], int | None] | None:
+    """The scope and the sample that a key belongs to."""
+    return (tree[1], tree[2]) if type(tree) is tuple and tree and tree[0] == SCOPED else None
 
 
 def _first_parameter(target: Target) -> str:

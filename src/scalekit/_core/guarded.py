@@ -49,13 +49,21 @@ class Guarded:
             actions: list[Action] = []
             try:
                 while self._posted:
-                    action = self._posted.popleft()()
+                    action = self._next()
                     if action is not None:
                         actions.append(action)
             finally:
                 self._lock.release()
-            for action in actions:
-                action()
+                for action in actions:
+                    action()
+
+    def _next(self) -> Action | None:
+        decide = self._posted.popleft()
+        try:
+            return decide()
+        except (RecursionError, MemoryError):  # not for want of a reason: whoever comes next has more room
+            self._posted.appendleft(decide)
+            raise
 
     def _after_fork(self) -> None:
         """In a forked child: forget what other threads held, for they are not here."""

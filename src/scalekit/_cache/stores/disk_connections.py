@@ -15,12 +15,14 @@ power cut the last ones may be missing, but the database is whole.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import quote
 
 from scalekit._cache.stores.disk_clock import ticks
 from scalekit._cache.stores.disk_page import COMMITS, WANTED
@@ -91,15 +93,14 @@ class Lease:
 
 
 class Connections:
-    """The pool of one database file. `database` is a path, or with `uri` a URI; `words` are those of the page."""
+    """The pool of one database file, which must be there; `words` are those of the page."""
 
-    def __init__(self, database: str, words: Any, uri: bool = False) -> None:
-        self.database = database
+    def __init__(self, database: str, words: Any, writable: bool = True) -> None:
         self.words = words
-        self.hold = not uri
+        self.hold = writable
         self.free: list[Lease] = []
         self.paused = False
-        self._uri = uri
+        self._uri = f"file:{quote(os.fsencode(database))}?mode={'rw' if writable else 'ro'}"
         self._lock = threading.Lock()
         self._open = 0
         self._shut = False
@@ -214,7 +215,7 @@ class Connections:
         connection = None
         try:
             connection = sqlite3.connect(
-                self.database, timeout=0.0, isolation_level=None, check_same_thread=False, uri=self._uri
+                self._uri, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False
             )
             cursor = connection.cursor()
             for pragma in _PRAGMAS:

@@ -18,7 +18,6 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
-from urllib.parse import quote
 
 from scalekit._cache.stores.base import NEVER
 from scalekit._cache.stores.disk_clock import Clock, boot, choose, ticks
@@ -118,7 +117,7 @@ class Folder:
         self.writable = False
         self.page = Page(os.path.join(self.path, "page"), writable=False)
         self.words = self.page.words
-        self.connections = Connections(f"file:{quote(os.fsencode(self.database))}?mode=ro", self.page.words, uri=True)
+        self.connections = Connections(self.database, self.page.words, writable=False)
         try:
             with self.connections.lent() as cursor:
                 name, offset, highest, _ = _totals(cursor)
@@ -137,16 +136,18 @@ class Folder:
 
     def set_aside(self, clock: Clock) -> None:
         """Move a corrupt database out of the way, unless another process has done so; ends every record."""
+        self.connections.close()
         with self._alone():
             if self.current():
                 self._move_aside(clock)
 
     def _move_aside(self, clock: Clock) -> None:
-        self.aside = f"{self.database}.corrupt-{time.time_ns() // 1_000_000}"
-        os.replace(self.database, self.aside)
-        for suffix in ("-wal", "-shm"):
+        aside = f"{self.database}.corrupt-{time.time_ns() // 1_000_000}"
+        for suffix in ("-shm", "-wal"):  # before the database: who opens a new one must not find these
             with suppress(OSError):
-                os.replace(self.database + suffix, self.aside + suffix)
+                os.replace(self.database + suffix, aside + suffix)
+        os.replace(self.database, aside)
+        self.aside = aside
         now = clock.now()
         self.page.lift(now, now)
 

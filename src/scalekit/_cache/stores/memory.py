@@ -32,7 +32,8 @@ _CACHETOOLS: Final = {"lru": "LRUCache", "lfu": "LFUCache", "fifo": "FIFOCache",
 
 
 class Entry:
-    """One kept answer. `thaw` makes a fresh copy of `value` (None: it is shared); `expires` is monotonic time.
+    """One kept answer. `thaw` makes a fresh copy of `value` (None: it is shared). Times are monotonic: from `until` on
+    a reader has to think (`life` tells about what; None: nothing, it is over), at `expires` the answer is gone.
 
     `kind`, `alias` and `receiver` are the fast index's: the types of the bare arguments, their place in `table.fast`
     (None: not there), and the object whose method it answers (weakly: when that dies, its part of `fast` goes). A
@@ -45,6 +46,7 @@ class Entry:
         "hit",
         "key",
         "kind",
+        "life",
         "main",
         "newer",
         "older",
@@ -53,6 +55,7 @@ class Entry:
         "stored",
         "table",
         "thaw",
+        "until",
         "value",
     )
 
@@ -62,12 +65,17 @@ class Entry:
         value: Any = None,
         thaw: Callable[[Any], Any] | None = None,
         expires: float = FOREVER,
+        life: Any = None,
+        until: float | None = None,
+        stored: float = 0.0,
     ) -> None:
         self.key = key
         self.value = value
         self.thaw = thaw
+        self.until = expires if until is None else until
         self.expires = expires
-        self.stored: float = 0
+        self.life = life
+        self.stored = stored
         self.kind: Any = None
         self.alias: Any = None
         self.receiver: Any = None
@@ -80,20 +88,26 @@ class Entry:
 
 
 class Table:
-    """What one function keeps. `evicted` counts the entries that left for want of room."""
+    """What one function keeps. `evicted` counts the entries that left for want of room; `cleared` how often the fast
+    index was closed for all of them.
+    """
 
-    __slots__ = ("__weakref__", "entries", "evicted", "fast", "home", "nbytes")
+    __slots__ = ("__weakref__", "cleared", "entries", "evicted", "fast", "home", "nbytes", "places")
 
     def __init__(self) -> None:
         self.entries: dict[Hashable, Entry] = {}
         self.fast: dict[Any, Any] = {}
+        self.places: dict[Any, dict[Any, Any]] = {}
         self.evicted = 0
+        self.cleared = 0
         self.nbytes = 0
         self.home: Memory | None = None
 
-    def open_fast(self, entry: Entry) -> None:
-        """Put `entry` into the fast index: a dict of dicts, one level for each part of its `alias`."""
-        level = self.fast
+    def open_fast(self, entry: Entry, place: Any = None) -> None:
+        """Put `entry` into the fast index, of a scope if it has a `place`: a dict of dicts, one level for each part of
+        its `alias`.
+        """
+        level = self.fast if place is None else self.places.setdefault(place, {})
         if len(entry.alias) > 1:
             for part in entry.alias[:-1]:
                 level = level.setdefault(part, {})
@@ -101,18 +115,27 @@ class Table:
 
     def close_fast(self, entry: Entry) -> None:
         """Take it out, and the levels that are empty then. Readers hold no lock, so whoever is faster wins."""
-        levels = [self.fast]
-        for part in entry.alias[:-1]:
+        place = None if entry.life is None else entry.life.place
+        levels, path = [self.fast], entry.alias
+        if place is not None:
+            levels, path = [self.places], (place, *path)
+        for part in path[:-1]:
             below = levels[-1].get(part)
             if below is None:
                 return
             levels.append(below)
-        if levels[-1].get(entry.alias[-1]) is not entry:
+        if levels[-1].get(path[-1]) is not entry:
             return
-        for level, part in zip(reversed(levels), reversed(entry.alias), strict=True):
+        for level, part in zip(reversed(levels), reversed(path), strict=True):
             level.pop(part, None)
             if level:
                 return
+
+    def clear_fast(self) -> None:
+        """Empty the fast index: each entry has to be looked at before it may come back."""
+        self.cleared += 1
+        self.fast.clear()
+        self.places.clear()
 
 
 class MemoryStats(NamedTuple):
@@ -314,7 +337,7 @@ class Memory:
             self._start()
             for table in [*self._tables]:
                 table.entries.clear()
-                table.fast.clear()
+                table.clear_fast()
                 table.nbytes = 0
 
     def __reduce__(self) -> tuple[Any, ...]:

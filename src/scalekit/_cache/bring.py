@@ -1,0 +1,312 @@
+"""What a flight brings: what a slower tier knows, else what the function says, else, if that fails, the old answer.
+
+It runs once for all who wait, in the flight's task or in its first caller's thread, and ends in a landing: the value is
+judged (is it worth keeping, how long, under which tags), kept in memory unless something forbade it meanwhile, handed
+to those who wait, and given to the slower tiers.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from scalekit import events
+from scalekit._cache.flights import Flight
+from scalekit._cache.freshness import FOREVER
+from scalekit._cache.index import Values
+from scalekit._cache.key import Tree
+from scalekit._cache.landing import Call, Landing, Origin, origin_of, prepared, written
+from scalekit._cache.marks import MARKS
+from scalekit._cache.recall import Failure, Found
+from scalekit._cache.site import MISSING, Life, Site, place_of
+from scalekit._cache.stores.memory import Entry
+from scalekit._core.stream import PLAIN, Stream
+from scalekit._core.target import Target
+from scalekit._runtime.base import Runtime
+from scalekit.errors import BlockingError, ConfigurationError, ReentryError
+
+__all__ = ["bring", "extend", "failed"]
+
+
+async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime: Runtime) -> Any:
+    """Let the flight land; returns the value for its first caller."""
+    origin, old = origin_of(site, flight.key), None
+    if origin is not None and not flight.anew:
+        value = await _trusted(site, flight, values, origin, runtime)
+        if value is not MISSING:
+            return value
+        asked = runtime.now()
+        old = await origin.tiers.read(origin.name, runtime)
+        if old is not None and _good(site, flight, old, runtime.now()):
+            return await _recalled(site, flight, values, old, origin, runtime, runtime.now() - asked)
+    site.hot.misses += 1
+    flight.ran, began = True, runtime.now()
+    try:
+        value = await call()
+        if type(value) not in PLAIN:
+            _refuse_stream(value, site.target)
+    except Exception as error:
+        value = await _rescued(site, flight, values, call, origin, old, error, runtime)
+        if value is MISSING:
+            raise
+        return value
+    cost = runtime.now() - began
+    await _land(site, flight, values, call, origin, value, cost, runtime)
+    return value
+
+
+def failed(site: Site, flight: Flight, error: BaseException) -> None:
+    """Count and tell that the function raised; an error that was kept is no run."""
+    if not flight.ran:
+        return
+    site.hot.errors += 1
+    _tell(site, flight, error)
+
+
+def _tell(site: Site, flight: Flight, error: BaseException | None) -> None:
+    if events.subscribers:
+        seconds = site.runtime.now() - flight.began
+        events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
+
+
+# what is known --------------------------------------------------------------------------------------------------------
+
+
+async def _trusted(site: Site, flight: Flight, values: Values, origin: Origin, runtime: Runtime) -> Any:
+    """What is in memory and only has to be asked about: something was invalidated, by whichever process."""
+    entry = site.table.entries.get(flight.key)
+    if entry is None or flight.behind:
+        return MISSING
+    life: Life | None = entry.life
+    now = runtime.now()
+    if life is None or not life.stamps or now >= min(life.usable, entry.expires):
+        return MISSING
+    if not await origin.tiers.trusts(origin.name, life.marks, life.stamps, runtime):
+        site.memory.remove(site.table, entry)
+        return MISSING
+    site.vouch(entry, origin.generation)
+    value = site.take(entry, values, now)
+    if value is not MISSING:
+        if entry.thaw is not None:
+            flight.copy = partial(entry.thaw, entry.value)
+        site.flights.deliver(flight, value, _kept_already)
+    return value
+
+
+def _good(site: Site, flight: Flight, found: Found, now: float) -> bool:
+    """Whether what a tier knows is an answer for this flight."""
+    if now >= found.times.usable:
+        return False
+    if not flight.behind:
+        return True
+    entry = site.table.entries.get(flight.key)  # the one to be renewed
+    known = entry.life.stamps if entry is not None and entry.life is not None else ()
+    return now < found.times.fresh and found.stamps != known
+
+
+async def _recalled(
+    site: Site, flight: Flight, values: Values, found: Found, origin: Origin, runtime: Runtime, seconds: float
+) -> Any:
+    """Land with what a slower tier knows: memory gets it for the rest of its life."""
+    hot, times = site.hot, found.times
+    hot.recalled[found.tier] = hot.recalled.get(found.tier, 0) + 1
+    if runtime.now() >= times.fresh:
+        hot.stale += 1
+    if events.subscribers:
+        events.emit(events.Recalled(site.target.name, found.tier, seconds))
+    life = Life(times, flight.began, found.cost, place_of(flight.key), found.marks, found.stamps, origin.generation)
+    if type(found.value) is Failure:
+        error = found.value.again()
+        _deliver(site, flight, values, None, Landing(found.value, None, times.renew, times.expires, life), error)
+        try:
+            raise error
+        finally:
+            del error  # or its traceback would hold the frame that holds it
+    stored, thaw = site.thawed(found.value, found.payload)
+    _deliver(site, flight, values, found.value, Landing(stored, thaw, times.renew, times.expires, life))
+    if not site.lasting:
+        life.rewrite = runtime.now() + site.freshness.sliding / 2
+        await _extend(site, found, origin, runtime)
+    return found.value
+
+
+async def _extend(site: Site, found: Found, origin: Origin, runtime: Runtime) -> None:
+    now = runtime.now()
+    if found.times.fresh - now < site.freshness.sliding / 2:
+        times = site.freshness.slid(now, FOREVER)
+        await origin.tiers.write(
+            *(origin.name, found.value, found.payload, times.fresh, times.expires, found.cost, found.marks),
+            *(origin.stamps, runtime),
+        )
+
+
+async def extend(site: Site, entry: Entry, tree: Tree, runtime: Runtime) -> None:
+    """A new lease (`sliding=`) in the slower tiers too, for what was asked for in the second half of the last one."""
+    life: Life = entry.life
+    now, life.rewrite = runtime.now(), runtime.now() + site.freshness.sliding / 2
+    if site.tiers is None or (name := site.tiers.name(tree)) is None:
+        return
+    payload = entry.value if entry.thaw is site.decode else None
+    stamps = site.tiers.now()
+    if site.tiers.generation() == life.generation and (payload is not None or entry.thaw is None):
+        times = site.freshness.slid(now, life.end)
+        await site.tiers.write(
+            *(name, entry.value, payload, times.fresh, times.expires, life.cost, life.marks, stamps, runtime)
+        )
+
+
+# what the function said -----------------------------------------------------------------------------------------------
+
+
+async def _land(
+    site: Site,
+    flight: Flight,
+    values: Values,
+    call: Call,
+    origin: Origin | None,
+    value: Any,
+    cost: float,
+    runtime: Runtime,
+    ttl: float | None = None,
+    error: Exception | None = None,
+) -> None:
+    """Keep an answer, or an `error` in the form of one, wherever it may be kept, and wake those who wait."""
+    now, landing = runtime.now(), None
+    try:
+        if ttl is None and site.simple:
+            ttl = site.freshness.ttl
+        elif ttl is None:
+            ttl = site.freshness.lifetime(value)
+            if ttl <= 0:
+                _refuse(flight, "ttl= gave it no time")
+            elif site.when is not None and not site.when(value):
+                _refuse(flight, "when= said no")
+        landing = prepared(site, flight.key, value, call, flight.began, now, ttl, cost, origin)
+    except Exception as trouble:  # of what the user gave us: the answer is good all the same
+        _refuse(flight, f"it could not be judged or copied: {trouble!r}")
+        landing = Landing(value, None, now, now, None)
+    life = landing.life
+    if origin is not None and life is not None and not await _undisturbed(origin, life, runtime):
+        _refuse(flight, "invalidated")
+        flight.spoiled = flight.began
+    _deliver(site, flight, values, value, landing, error)
+    if error is None:
+        _tell(site, flight, None)
+    if origin is not None and flight.unstorable is None and life is not None:
+        await written(site, origin, value, landing, runtime)
+
+
+async def _undisturbed(origin: Origin, life: Life, runtime: Runtime) -> bool:
+    """True if no process invalidated the answer while it was being computed."""
+    if origin.tiers.generation() == origin.generation:
+        return True
+    return await origin.tiers.trusts(origin.name, life.marks, life.stamps, runtime)
+
+
+def _refuse(flight: Flight, reason: str) -> None:
+    flight.unstorable = flight.unstorable or reason
+
+
+def _deliver(
+    site: Site, flight: Flight, values: Values, value: Any, landing: Landing, error: BaseException | None = None
+) -> None:
+    def keep(tree: Tree) -> str | None:
+        return "invalidated" if _spoiled(flight, landing.life) else site.keep(tree, values, *landing)
+
+    if landing.thaw is not None:
+        flight.copy = partial(landing.thaw, landing.stored)
+    if landing.life is None:
+        reason = site.flights.deliver(flight, value, site.keep, values, *landing, error=error)
+    else:
+        _spoiled(flight, landing.life)
+        reason = site.flights.deliver(flight, value, keep, error=error)
+    if reason is not None or flight.unstorable is not None:
+        site.unstored(flight.unstorable or reason or "")
+
+
+def _spoiled(flight: Flight, life: Life | None) -> bool:
+    if life is not None and (ended := MARKS.ended(life.marks, life.born)) is not None:
+        flight.spoiled = ended
+        return True
+    return False
+
+
+# when it fails --------------------------------------------------------------------------------------------------------
+
+
+async def _rescued(
+    site: Site,
+    flight: Flight,
+    values: Values,
+    call: Call,
+    origin: Origin | None,
+    old: Found | None,
+    error: Exception,
+    runtime: Runtime,
+) -> Any:
+    """The function raised: the old answer, served untried for a while; or MISSING, the error perhaps kept as an
+    answer.
+    """
+    now = runtime.now()
+    ours = isinstance(error, ConfigurationError | ReentryError | BlockingError)
+    entry = site.table.entries.get(flight.key)
+    if ours or (entry is not None and (type(entry.value) is Failure or entry.life is None or now >= entry.expires)):
+        entry = None
+    if entry is not None and site.trusts(entry):
+        site.rearm(entry, now)
+    else:
+        entry = None
+    if site.freshness.stale_if_error and not ours and not flight.anew and flight.unstorable is None:
+        value = _last(site, flight, values, origin, entry, old, now)
+        if value is not MISSING:
+            failed(site, flight, error)
+            site.hot.stale += 1
+            if events.subscribers:
+                stored = entry.stored if entry is not None else old.stored if old is not None else now
+                events.emit(events.ServedStale(site.target.name, now - stored, error))
+            return value
+    ttl = site.freshness.ttl_of(error)
+    if ttl is None or entry is not None:
+        return MISSING
+    await _land(site, flight, values, call, origin, Failure.of(error), now - flight.began, runtime, ttl, error)
+    return MISSING
+
+
+def _last(
+    site: Site,
+    flight: Flight,
+    values: Values,
+    origin: Origin | None,
+    entry: Entry | None,
+    old: Found | None,
+    now: float,
+) -> Any:
+    """The old answer, landed; MISSING if there is none."""
+    if entry is not None:
+        try:
+            value = entry.value if entry.thaw is None else entry.thaw(entry.value)
+        except Exception:
+            return MISSING
+        if entry.thaw is not None:
+            flight.copy = partial(entry.thaw, entry.value)
+        site.flights.deliver(flight, value, _kept_already)
+        return value
+    if old is None or origin is None or type(old.value) is Failure or now >= old.times.expires:
+        return MISSING
+    times = site.freshness.rearmed(old.times, now, site.throttle)
+    life = Life(times, flight.began, old.cost, place_of(flight.key), old.marks, old.stamps, origin.generation)
+    stored, thaw = site.thawed(old.value, old.payload)
+    _deliver(site, flight, values, old.value, Landing(stored, thaw, times.renew, times.expires, life))
+    return old.value
+
+
+def _kept_already(key: Any) -> None:
+    return None
+
+
+def _refuse_stream(value: Any, target: Target) -> None:
+    if type(value) is Stream or hasattr(value, "__anext__") or hasattr(value, "__next__"):
+        raise ConfigurationError(
+            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
+            f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
+        )

@@ -1,0 +1,104 @@
+"""How an answer is made ready to be kept: its form, its times, what may end it, and its name in the slower tiers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+from scalekit._cache.copies import Thaw
+from scalekit._cache.freshness import FOREVER
+from scalekit._cache.index import Values
+from scalekit._cache.key import Tree
+from scalekit._cache.recall import Failure, Tiers
+from scalekit._cache.site import Life, Site, place_of
+from scalekit._runtime.base import Runtime
+
+__all__ = ["Call", "Landing", "Origin", "origin_of", "prepared", "put", "written"]
+
+Call = partial[Any]
+"""The rest of the stack with the call's arguments: `call()` runs it, `call.args` and `call.keywords` are those."""
+
+
+class Origin(NamedTuple):
+    """Where and when something began: the slower tiers that know of it, its name and the time there."""
+
+    tiers: Tiers
+    name: str
+    stamps: tuple[int, ...]
+    generation: int
+
+
+class Landing(NamedTuple):
+    """An answer in the form in which memory keeps it. `life` is None where only the clock can end it."""
+
+    stored: Any
+    thaw: Thaw | None
+    until: float
+    expires: float
+    life: Life | None
+
+
+def origin_of(site: Site, tree: Tree) -> Origin | None:
+    """The slower tiers of a call, if it has any; what they know from now on is newer."""
+    tiers = site.reach()
+    name = None if tiers is None else tiers.name(tree)
+    if tiers is None or name is None:
+        return None
+    site.require_scope(tree)
+    generation = tiers.generation()
+    return Origin(tiers, name, tiers.now(), generation)
+
+
+def prepared(
+    site: Site,
+    tree: Tree,
+    value: Any,
+    call: Call,
+    born: float,
+    now: float,
+    ttl: float,
+    cost: float,
+    origin: Origin | None,
+) -> Landing:
+    """An answer made ready. Runs the user's functions for tags and copies; what they raise passes through."""
+    if site.simple and origin is None and not site.asks_where:
+        return Landing(*site.freeze(value), now + ttl, now + ttl, None)
+    tags: list[str] = []
+    if site.tags is not None:
+        tags = site.tags.of_call(call.args, call.keywords)
+        if type(value) is not Failure:
+            tags += site.tags.of_value(value)
+    stored, thaw = site.freeze(value)
+    times, place = site.times(now, ttl, cost, type(value) is Failure), place_of(tree)
+    if origin is None and not tags and place is None and site.freshness.plain:
+        return Landing(stored, thaw, times.renew, times.expires, None)
+    marks = site.marks(tree, tags, origin is not None)
+    stamps, generation = (origin.stamps, origin.generation) if origin is not None else ((), 0)
+    life = Life(times, born, cost, place, marks, stamps, generation)
+    if not site.lasting:
+        life.end = now + ttl
+        life.rewrite = FOREVER if origin is None else now + site.freshness.sliding / 2
+    return Landing(stored, thaw, times.renew, times.expires, life)
+
+
+async def written(site: Site, origin: Origin, value: Any, landing: Landing, runtime: Runtime) -> None:
+    """Give an answer to the slower tiers; what one of them does not keep is told."""
+    life = landing.life
+    assert life is not None
+    payload = landing.stored if landing.thaw is not None and landing.thaw is site.decode else None
+    reason = await origin.tiers.write(
+        origin.name, value, payload, life.fresh, landing.expires, life.cost, life.marks, origin.stamps, runtime
+    )
+    if reason is not None:
+        site.unstored(reason)
+
+
+async def put(site: Site, values: Values, tree: Tree, call: Call, value: Any, runtime: Runtime) -> None:
+    """Keep an answer that did not come from the function; what flies for its key will not replace it."""
+    now, origin = runtime.now(), origin_of(site, tree)
+    landing = prepared(site, tree, value, call, now, now, site.freshness.lifetime(value), 0.0, origin)
+    reason = site.flights.change(tree, "replaced", lambda: site.keep(tree, values, *landing))
+    if reason is not None:
+        site.unstored(reason)
+    if origin is not None:
+        await written(site, origin, value, landing, runtime)
