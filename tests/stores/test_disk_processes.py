@@ -117,7 +117,7 @@ def test_eight_processes_open_at_once(folder: Path) -> None:
         peer.send(f'put("key {number}", b"{number}"), disk.flush(), disk.stats().errors')
     assert [peer.answer() for peer in peers] == [(None, True, 0)] * 8
     for peer in peers:
-        assert peer(f'[get(f"key {{n}}") for n in range(8)], invalidate("x"), disk.generation() % 2 == 0') == (
+        assert peer('[get(f"key {n}") for n in range(8)], invalidate("x"), disk.generation() % 2 == 0') == (
             [b"%d" % number for number in range(8)],
             False,
             True,
@@ -149,7 +149,7 @@ def test_a_killed_process_s_queue_brings_nothing_back(folder: Path, disks: Make,
     with Peer(folder) as peer:
         born = peer("disk.now()")
         peer('put("key", b"value"), disk.flush()')
-        peer('[put("key", b"value"), invalidate("key"), put("key", b"again", born=%d)][:0]' % born)
+        peer(f'[put("key", b"value"), invalidate("key"), put("key", b"again", born={born})][:0]')
         peer.process.kill()
     assert calls.get("key") is None
     assert not calls.check("key", born)
