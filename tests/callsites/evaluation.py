@@ -18,8 +18,9 @@ def sampler(folder: str) -> scalekit.Policy:
 
 async def draw(prompt: str) -> str:
     paid.append(prompt)
+    number = len(paid)
     await asyncio.sleep(0.001)
-    return f"{prompt} #{len(paid)}"
+    return f"{prompt} #{number}"
 
 
 async def scenario(folder: str) -> None:

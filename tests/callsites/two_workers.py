@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import scalekit
@@ -67,12 +68,8 @@ def main() -> None:
         page.write_text("first")
         one, two = Worker(folder), Worker(folder)
         assert one.ask("get", "home", lines=2) == ["rendered", "FIRST"]
-        deadline = 200
-        while (first := two.ask("get", "home"))[0] == "rendered" and deadline:  # until the first one's write is there
-            two.ask("edited", "home")
-            one.ask("get", "home", lines=2)
-            deadline -= 1
-        assert first == ["FIRST"], first
+        time.sleep(0.5)  # writes to the disk are behind the answer, by some milliseconds
+        assert two.ask("get", "home") == ["FIRST"], "paid twice"
 
         page.write_text("second")
         assert two.ask("get", "home") == ["FIRST"]

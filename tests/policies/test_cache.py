@@ -967,8 +967,8 @@ async def test_a_hit_takes_no_permit(colour: Colour) -> None:
 
 
 def test_where_the_stack_ends_no_key_is_left_taken() -> None:
-    """A recursion that is too deep fails with RecursionError, wherever in our code it struck; every key can be asked for
-    again."""
+    """A recursion that is too deep fails with RecursionError, wherever in our code it struck, and takes no key
+    along."""
 
     def below(pad: int, call: Any) -> Any:
         return call() if pad == 0 else below(pad - 1, call)

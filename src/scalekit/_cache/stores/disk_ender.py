@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Ender"]
 
 _PATIENCE: Final = 2.0
-_ROOM: Final = 100_000
 _STEP: Final = 1000
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper"]
 
+MARKS = 100_000
+"""More marks than this are not remembered one by one."""
+
 EVERY: Final = 2.0  # seconds between two looks around
 _STEP: Final = 200  # rows in a transaction
 _LOG: Final = 4 * 1024 * 1024  # a longer write-ahead log gets a checkpoint
@@ -46,6 +49,8 @@ class Keeper:
         self.shared = shared
         self._looked = 0.0
         self._orphans = time.monotonic() + _FIRST_ORPHANS
+        self._sweeping, self._sweep_hand = 0, _START
+        self._checkpoint_at = 0.0
         self._noted: set[int] = set()
         self.doubtful: dict[str, Any] = {}  # rows that a reader found with changed bytes
 
@@ -61,6 +66,7 @@ class Keeper:
             while self._expire(folder):
                 pass
             self._sweep_floor(folder)
+            self._bound_marks(folder)
             if time.monotonic() >= self._orphans:
                 self._orphans = time.monotonic() + _ORPHANS_EVERY
                 self._remove_orphans(folder)
@@ -99,19 +105,38 @@ class Keeper:
             swept = cursor.execute("SELECT swept FROM totals").fetchone()[0]
         if swept >= floor:
             return
-        hand = _START
-        while True:
+        if floor != self._sweeping:
+            self._sweeping, self._sweep_hand = floor, _START
+        for _ in range(50):
             with self._change(folder) as change:
-                rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
+                rows = change.cursor.execute(_SWEEP, (self._sweep_hand, _STEP)).fetchall()
                 for row, sealed in rows:
                     head = read_head(sealed)
                     if head is None or head.born <= floor:
                         change.drop(row, head, max(floor, change.now - RETENTION))
                 if len(rows) < _STEP:
+                    change.cursor.execute("DELETE FROM marks WHERE time <= ?", (floor,))
                     change.cursor.execute("UPDATE totals SET swept=max(swept,?)", (floor,))
             if len(rows) < _STEP:
                 return
-            hand = rows[-1][0] + 1
+            self._sweep_hand = rows[-1][0] + 1
+        self._looked = 0.0
+
+    def _bound_marks(self, folder: Folder) -> None:
+        """Forget marks that the floor stands for; if they are still too many, let it stand for the older half."""
+        reader = self.shared.reader
+        for _ in range(2):
+            if len(reader.marks) <= MARKS:
+                return
+            floor = folder.page.words[FLOOR]
+            reader.marks = {name: time for name, time in reader.marks.items() if time > floor}
+            if len(reader.marks) > MARKS:
+                with self._change(folder) as change:
+                    half = "SELECT time FROM marks ORDER BY time DESC LIMIT 1 OFFSET ?"
+                    found = change.cursor.execute(half, (MARKS // 2,)).fetchone()
+                    change.floor = 0 if found is None else found[0]
+                    change.cursor.execute("DELETE FROM marks WHERE time <= ?", (change.floor,))
+                    folder.page.lift(change.floor)
 
     def _hold_bound(self, folder: Folder) -> None:
         bound = self.shared.max_bytes
@@ -135,8 +160,8 @@ class Keeper:
                         change.floor = max(change.floor, lost if laps == 2 else 0)
                 change.cursor.execute("DELETE FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
                 change.cursor.execute("UPDATE totals SET hand=?", (_START if last == _END else last + 1,))
-            if change.floor:
-                folder.page.lift(change.floor)
+                if change.floor:
+                    folder.page.lift(change.floor)  # before the tombstones are gone
             self.shared.evicted += change.dropped
             self._noted -= spared
             laps += last == _END
@@ -162,10 +187,11 @@ class Keeper:
         except OSError:
             return
         self.shared.writer.log_full = size > max(16 * _LOG, self.shared.max_bytes // 2)
-        if size > _LOG:
+        if size > _LOG and time.monotonic() >= self._checkpoint_at:
+            self._checkpoint_at = time.monotonic() + 1.0
             with folder.connections.lent() as cursor:
-                mode = "PASSIVE" if size < 4 * _LOG else "TRUNCATE"
-                cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+                for mode in ("PASSIVE", "TRUNCATE"):  # the second holds the write lock, with nothing left to copy
+                    cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
                 free, pages = (
                     cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count")
                 )

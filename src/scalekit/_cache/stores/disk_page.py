@@ -35,7 +35,6 @@ class Page:
         """Open the page of a folder, or make it; raises OSError."""
         self.path = path
         self.writable = writable
-        self.fresh = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
         self._lock = FileLock(self._file)
         try:
@@ -51,9 +50,13 @@ class Page:
             os.close(self._file)
             raise
         self.words = memoryview(self._map)[:64].cast("Q")  # an index into it is one aligned load or store
-        self.fresh = self.words[GENERATION] == 0
         found = os.fstat(self._file)
         self.identity = (found.st_dev, found.st_ino)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has started it yet."""
+        return bool(self.words[GENERATION] == 0)
 
     def begin(self) -> int:
         """Something is being ended; to be called inside its transaction."""
@@ -86,7 +89,6 @@ class Page:
             self._raise(GENERATION, generation)
             self._raise(FLOOR, floor)
             self._raise(TURN, turn)
-        self.fresh = False
 
     def repair(self) -> None:
         """Make the generation even; only for who holds the write lock of the database."""
