@@ -89,6 +89,15 @@ def loop(length: float) -> Trace:
     return lambda rng, room, count: [n % int(length * room) for n in range(count)]
 
 
+def fitting(length: float) -> Trace:
+    """A Zipf, then for as long a loop that fits, then both again with other keys. Who resists scans has to see such a
+    loop twice before it is more than a scan; LRU, which resists nothing, does not."""
+    parts = (zipf(1.0), loop(length)) * 2
+    return lambda rng, room, count: [
+        ONCE * n + key for n, part in enumerate(parts) for key in part(rng, room, count // len(parts))
+    ]
+
+
 def loop_and_zipf(rng: random.Random, room: int, count: int) -> list[int]:
     """A loop of 1.2 times the room, and after each request one of a Zipf."""
     keys = ranks(rng, 5 * room, 1.0, count // 2)
@@ -210,6 +219,7 @@ TRACES: dict[str, Trace] = {
     "a loop, 1.05 of the room": loop(1.05),
     "a loop, 1.2 of the room": loop(1.2),
     "a loop and zipf": loop_and_zipf,
+    "zipf, then a loop that fits": fitting(0.9),
     "recency": recency(0.7, 0.5),
     "recency, farther": recency(0.6, 1.5),
     "stack distances": distances(1.5),

@@ -68,7 +68,8 @@ class Policy(Protocol):
 
 
 def ours(case: Case) -> int:
-    memory = Memory(case.capacity, "1GB") if case.sizes is None else Memory(10**9, case.capacity)
+    room = case.capacity
+    memory = Memory(room, "1GB") if case.sizes is None else Memory(10**9, room)
     table, hits = Table(), 0
     blank = bytes(max(case.sizes.values(), default=0) if case.sizes else 0)
     for key in case.keys:
@@ -83,14 +84,15 @@ def ours(case: Case) -> int:
 
 def of_cachetools(kind: Callable[..., Any]) -> Policy:
     def policy(case: Case) -> int:
-        cache = kind(case.capacity, getsizeof=int)
+        room = case.capacity
+        cache = kind(room, getsizeof=int)
         hits = 0
         for key in case.keys:
             try:
                 cache[key]
                 hits += 1
             except KeyError:
-                if (weight := case.weight(key)) <= case.capacity:
+                if (weight := case.weight(key)) <= room:
                     cache[key] = weight
         return hits
 
@@ -101,6 +103,7 @@ def tenth(case: Case) -> int:
     """S3-FIFO with a small queue of a tenth, as the paper has it."""
     small, main, ghosts = OrderedDict[int, int](), OrderedDict[int, int](), OrderedDict[int, None]()
     counts: dict[int, int] = {}
+    room = case.capacity
     hits = in_small = in_main = 0
     for key in case.keys:
         if key in counts:
@@ -108,10 +111,10 @@ def tenth(case: Case) -> int:
             counts[key] = min(3, counts[key] + 1)
             continue
         weight = case.weight(key)
-        if weight > case.capacity:
+        if weight > room:
             continue
-        while in_small + in_main + weight > case.capacity:
-            if small and (in_small > case.capacity / 10 or not main):
+        while in_small + in_main + weight > room:
+            if small and (in_small > room / 10 or not main):
                 old, size = small.popitem(last=False)
                 in_small -= size
                 if counts[old] > 0:
@@ -232,6 +235,9 @@ def report(gains: Gains, base: dict[tuple[str, str], float]) -> None:
     verdict = "met" if worst[1] >= -1 and mean > 0 else "MISSED"
     print(f"\nNever below LRU by more than 1 point, better on the mean: {verdict}", end=" ")
     print(f"(mean {mean:+.2f}, worst {worst[1]:+.2f}: {worst[0][0]}, {worst[0][1]})")
+    print("The worst of each trace:", end=" ")
+    lows = {name: min(gain for (one, _), gain in gains[OURS].items() if one == name) for name in TRACES}
+    print(", ".join([f"{name} {low:+.2f}" for name, low in sorted(lows.items(), key=lambda item: item[1])[:6]]))
 
 
 def draw(gains: Gains, file: Path) -> None:
