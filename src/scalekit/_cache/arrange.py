@@ -70,8 +70,7 @@ def _the_disk() -> Store:
     if _disk is None or _disk[0] is not version:
         from scalekit._cache.stores.disk import Disk
 
-        disk = Disk()
-        _disk = (version, _disk[1] if _disk is not None and _disk[1] == disk else disk)
+        _disk = (version, Disk(settings.lookup("disk_dir")))
     return _disk[1]
 
 

@@ -112,6 +112,7 @@ async def _recalled(
     hot.recalled[found.tier] = hot.recalled.get(found.tier, 0) + 1
     if runtime.now() >= times.fresh:
         hot.stale += 1
+        flight.due = True
     if events.subscribers:
         events.emit(events.Recalled(site.target.name, found.tier, seconds))
     life = Life(times, flight.began, found.cost, place_of(flight.key), found.marks, found.stamps, origin.generation)

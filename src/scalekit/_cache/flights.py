@@ -53,6 +53,7 @@ class Flight(Shared):
     behind = False  # nobody asked for it: it renews what is still served
     anew = False  # whatever is known, the function is to run
     ran = False  # the function was called
+    due = False  # it brought an old answer, which is to be renewed behind
     spoiled: float | None = None  # when its answer was invalidated by name, while it flew
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error

@@ -98,6 +98,8 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
     current.set(flight)
     try:
         await bring(site, flight, values, call, site.runtime)
+        if flight.due:
+            behind(site, values, flight.key, call)
     except GeneratorExit:
         site.flights.land(flight, State.ABANDONED)
         raise
@@ -176,7 +178,10 @@ async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: boo
 async def _fly_here(site: Site, flight: Flight, values: Values, call: Call) -> Any:
     token = current.set(flight)
     try:
-        return await bring(site, flight, values, call, BLOCKING)
+        value = await bring(site, flight, values, call, BLOCKING)
+        if flight.due:
+            behind(site, values, flight.key, call)
+        return value
     except BaseException as error:
         site.flights.land(flight, State.FAILED if isinstance(error, Exception) else State.ABANDONED, error)
         failed(site, flight, error)
