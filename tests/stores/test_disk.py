@@ -14,7 +14,7 @@ import pytest
 
 import scalekit
 from scalekit import settings
-from scalekit._cache.stores import disk_change, disk_queue
+from scalekit._cache.stores import disk_change, disk_keeper, disk_queue
 
 Make = Callable[..., scalekit.Disk]
 KB = 1000
@@ -292,3 +292,23 @@ def test_orphaned_files_are_swept(folder: Path, disks: Make, disk_calls: Any) ->
     assert [file.name for file in values.iterdir() if "abcdef" in file.name] == []
     assert (values / "young-1").exists()
     assert calls.get("large") == b"l" * 300 * KB
+
+
+def test_marks_without_end_are_bounded(disks: Make, disk_calls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When there are too many marks the older ones go, and the floor stands for them: too much is ended, never less."""
+    monkeypatch.setattr(disk_keeper, "MARKS", 100)
+    disk = disks()
+    calls = disk_calls(disk)
+    born = disk.now()
+    for number in range(0, 300, 10):
+        calls.mark(*[f"mark {one}" for one in range(number, number + 10)])
+    shared: Any = disk._shared
+    shared.keeper._looked = 0.0
+    shared.tick()
+    assert len(shared.reader.marks) <= 100
+    for number in range(0, 300, 50):
+        calls.put(f"key {number}", b"old", born=born, marks=(f"mark {number}",))
+        assert calls.get(f"key {number}") is None
+        assert not calls.check(f"key {number}", born, f"mark {number}")
+    calls.put("key", b"new", marks=("mark 1",))
+    assert calls.get("key") == b"new"
