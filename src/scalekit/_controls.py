@@ -43,11 +43,11 @@ class CacheControl(Protocol[P, T]):
         """Keep `value` as the answer of this call."""
         ...
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Kept | None:
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Kept[T] | None:
         """What is kept of this call, with its tier, age and freshness; None if nothing is."""
         ...
 
-    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Kept | None]:
+    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Kept[T] | None]:
         """`lookup` for several calls, each a tuple of positional arguments, in one round trip to each tier."""
         ...
 
@@ -95,11 +95,11 @@ class AsyncCacheControl(Protocol[P, T]):
         """Keep `value` as the answer of this call."""
         ...
 
-    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Kept | None]:
+    def lookup(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, Kept[T] | None]:
         """What is kept of this call, with its tier, age and freshness; None if nothing is."""
         ...
 
-    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> Coroutine[Any, Any, list[Kept | None]]:
+    def get_many(self, calls: Iterable[tuple[Any, ...]]) -> Coroutine[Any, Any, list[Kept[T] | None]]:
         """`lookup` for several calls, each a tuple of positional arguments, in one round trip to each tier."""
         ...
 

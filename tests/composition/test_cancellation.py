@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -19,6 +20,16 @@ POLICIES = {
     "retry": lambda: scalekit.retry(attempts=3, wait=0.001, on=ValueError),
 }
 SETS = [*itertools.combinations(POLICIES, 1), *itertools.combinations(POLICIES, 2), tuple(POLICIES)]
+SETS += [("disk",), ("disk", "limit", "retry")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One disk for all, and a function of its own (by `version`) for each scenario: nothing is known there."""
+    disk, versions = scalekit.Disk(tmp_path_factory.mktemp("disk")), itertools.count()
+    POLICIES["disk"] = lambda: scalekit.cache(ttl="10s", version=str(next(versions)), tiers=["memory", disk])
+    yield
+    disk.close()
 
 
 def made(kinds: tuple[str, ...], runner: str) -> tuple[Scenario, Check]:
@@ -116,7 +127,7 @@ async def _quiet_async(work: Any, x: int) -> None:
 @pytest.mark.parametrize("kinds", SETS, ids="+".join)
 def test_cancelled_at_every_await(kinds: tuple[str, ...], runner: str) -> None:
     """Whatever the moment: permits are back, flights have landed, nobody hangs, and the answer is the right one."""
-    if "flight" in runner and "cache" not in kinds:
+    if "flight" in runner and not {"cache", "disk"} & {*kinds}:
         return
     total = everywhere(runner, lambda: made(kinds, runner))
     if runner != "thread":

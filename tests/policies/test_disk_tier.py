@@ -82,7 +82,9 @@ async def test_what_one_run_paid_for_the_next_one_has(colour: Colour, disk: scal
     assert await program.call() == "why? 1"
     stats = program.control.stats()
     assert (stats.misses, stats.hits + stats.joined, stats.tiers["disk"]) == (0, 11, 1)
-    assert [(event.tier, event.seconds >= 0) for event in seen if isinstance(event, events.Recalled)] == [("disk", True)]
+    assert [(event.tier, event.seconds >= 0) for event in seen if isinstance(event, events.Recalled)] == [
+        ("disk", True)
+    ]
     assert program.calls == ["why?"]
 
 
@@ -316,11 +318,17 @@ async def test_bytes_that_are_no_answer_are_a_miss(colour: Colour, disk: scaleki
     """What this function may not decode is computed anew, counted and told; never an error, never a wrong object."""
     program = Program(colour, ttl="1h", tiers=["memory", disk])
     program.answer = Answer("x", 1.0)
-    assert await program.call() == program.answer
+    with pytest.warns(scalekit.ScalekitWarning, match=r"annotation does not name: .*Answer.*types="):
+        assert await program.call() == program.answer
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await program.call("once")
+    program.calls.pop()
     program.start()  # knows nothing of the class, and its annotation names none
     seen: list[events.Event] = []
     unsubscribe = events.subscribe(seen.append)
-    assert await program.call() == program.answer
+    with pytest.warns(scalekit.ScalekitWarning, match="annotation does not name"):
+        assert await program.call() == program.answer
     unsubscribe()
     assert len(program.calls) == 2
     assert program.control.stats().undecodable == 1
@@ -491,3 +499,35 @@ async def test_stale_answers_and_stores_do_not_outlive_what_ended_them(colour: C
     program.error = ConnectionResetError("down")
     with pytest.raises(ConnectionResetError):
         await program.call()
+
+
+def test_functions_of_one_name_do_not_share_answers(disk: scalekit.Disk) -> None:
+    """Closures of one factory, edited defaults and edited constants are functions of their own on the disk too."""
+
+    def made(prompt: str, suffix: str = "!") -> Any:
+        @scalekit.cache(ttl="1h", tiers=["memory", disk])
+        def ask(question: str, end: str = suffix) -> str:
+            return prompt + question + end
+
+        return ask
+
+    assert made("A: ")("x") == "A: x!"
+    assert made("B: ")("x") == "B: x!"
+    assert made("A: ", "?")("x") == "A: x?"
+    again = made("A: ")
+    assert again("x") == "A: x!"
+    assert again.cache.stats().tiers["disk"] == 1
+
+
+def test_a_real_sdk_stream_is_refused(disk: scalekit.Disk) -> None:
+    """The OpenAI SDK's stream object yields nothing the second time, so it is no answer to keep."""
+    import openai
+
+    for cls in (openai.Stream, openai.AsyncStream):
+
+        @scalekit.cache(ttl="1h", version="1", tiers=["memory", disk])
+        def ask(question: str) -> Any:
+            return object.__new__(cls)  # noqa: B023
+
+        with pytest.raises(scalekit.ConfigurationError, match="stream that can be read once"):
+            ask("why?")

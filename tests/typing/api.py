@@ -45,6 +45,27 @@ async def tokens(prompt: str) -> AsyncIterator[str]:
 def send(to: str) -> None: ...
 
 
+class Timeout(Exception): ...
+
+
+@scalekit.cache(
+    ttl=lambda answer: "1h" if answer else None,
+    jitter=5,
+    sliding="30m",
+    stale="1m",
+    stale_if_error=timedelta(hours=1),
+    early=True,
+    when=scalekit.is_complete,
+    negative={LookupError: "1m", Timeout: 5},
+    scope="x",
+    tags=["doc:{x}", lambda answer: ["all"]],
+    types=(Timeout,),
+    tiers=["memory", scalekit.Disk("/tmp/x", max_bytes="1GB")],
+)
+def everything(x: int) -> dict[str, int]:
+    return {}
+
+
 class Agent:
     @scalekit.cache
     def sync_method(self, x: int) -> str:
@@ -108,6 +129,17 @@ async def use() -> None:
     assert_type(scalekit.controls(ask).limit.state().in_flight, int)
     assert_type(scalekit.controls(bare).cache.key(1), str)
     await scalekit.controls(ask).cache.put("answer", 1, model="m")
+    kept = scalekit.controls(everything).cache.lookup(1)
+    if kept is not None:
+        assert_type(kept.value, dict[str, int])
+        assert_type(kept.age, float)
+    several = await scalekit.controls(ask).cache.get_many([(1,), (2,)])
+    assert_type(several[0].value if several[0] else None, str | None)
+    await scalekit.controls(ask).cache.put_many([((1,), "answer")])
+    await scalekit.controls(ask).cache.invalidate_tags("doc:7")
+    scalekit.controls(everything).cache.invalidate_tags("doc:7", "all")
+    with scalekit.scope("tenant-7"), scalekit.sample(3), scalekit.bypass():
+        assert_type(everything(1), dict[str, int])
     scalekit.controls(ask).limit.update(concurrency=3)
     scalekit.no_store("truncated")
     scalekit.configure(limit_queue_timeout="1m")

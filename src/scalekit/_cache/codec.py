@@ -141,6 +141,11 @@ class Codec:
         self._admit_reachable()
         return sorted(self._classes.keys() - self._reached)
 
+    @property
+    def learned(self) -> int:
+        """How many classes this codec lets come back; more than before means that `unreached` may have changed."""
+        return len(self._classes)
+
     # classes ----------------------------------------------------------------------------------------------------------
 
     def _learn(self, kind: type) -> Writer:

@@ -193,10 +193,10 @@ class CacheControls:
     async def _contains(self, tree: Any) -> bool:
         return (await self._get_many([tree], gone=False))[0] is not None
 
-    async def _lookup(self, tree: Any) -> Kept | None:
+    async def _lookup(self, tree: Any) -> Kept[Any] | None:
         return (await self._get_many([tree]))[0]
 
-    async def _get_many(self, trees: list[Any], gone: bool = True) -> list[Kept | None]:
+    async def _get_many(self, trees: list[Any], gone: bool = True) -> list[Kept[Any] | None]:
         """What is kept; without `gone`, only what a call would be answered with."""
         site, now = self._site, self._site.now()
         found = [self._in_memory(tree, now, gone) for tree in trees]
@@ -214,7 +214,7 @@ class CacheControls:
                 found[at] = _kept(one.value, one.tier, now - one.stored, now < one.times.fresh, one.times.expires - now)
         return found
 
-    def _in_memory(self, tree: Any, now: float, gone: bool) -> Kept | None:
+    def _in_memory(self, tree: Any, now: float, gone: bool) -> Kept[Any] | None:
         entry = self._site.table.entries.get(tree)
         if entry is None or now >= entry.expires:
             return None
@@ -233,6 +233,6 @@ class CacheControls:
             await put(self._site, values, tree, partial(self._site.inner, *args, **kwargs), value, self._runtime)
 
 
-def _kept(value: Any, tier: str, age: float, fresh: bool, gone: float) -> Kept:
+def _kept(value: Any, tier: str, age: float, fresh: bool, gone: float) -> Kept[Any]:
     error = value.again() if type(value) is Failure else None
     return Kept(None if error else value, tier, age, fresh, None if gone == FOREVER else gone, error)

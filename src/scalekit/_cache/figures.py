@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 __all__ = ["CacheInfo", "CacheStats", "Kept"]
 
@@ -38,12 +40,12 @@ class CacheStats(NamedTuple):
     tiers: Mapping[str, int]
 
 
-class Kept(NamedTuple):
+class Kept(NamedTuple, Generic[T]):
     """What is kept of one call: `value`, in which `tier` it was found, its `age` in seconds, whether it is still
     `fresh`, and the seconds until it is `gone` (None: it stays). `error` is an exception that is kept as the answer.
     """
 
-    value: Any
+    value: T
     tier: str
     age: float
     fresh: bool

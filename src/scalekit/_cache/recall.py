@@ -74,6 +74,7 @@ class Tiers:
         self.site = site
         self.stores = tuple(stores)
         self._warned = False
+        self._complained = 0
 
     def generation(self) -> int:
         """Another number after each invalidation by any process; odd: one is under way."""
@@ -146,6 +147,7 @@ class Tiers:
                 self._warned = True
                 warn(f"{self.site.target.name}: an answer cannot be kept outside of memory: {error}")
             return f"in memory only: {error}"
+        self._complain()
         data, now = seal(plain), self.site.now()
         reason: str | None = None
         for store, stamp in zip(self.stores, stamps, strict=True):
@@ -153,6 +155,19 @@ class Tiers:
             record = Record(data, stamp, _there(fresh, now, here), _there(expires, now, here), cost, marks)
             reason = await store.put(name, record, runtime) or reason
         return reason
+
+    def _complain(self) -> None:
+        """Say once that other processes will not be able to read the answers."""
+        codec = self.site.codec
+        if self._complained == codec.learned:
+            return
+        self._complained = codec.learned
+        if names := codec.unreached():
+            warn(
+                f"{self.site.target.name} gives objects of classes that its return annotation does not name: "
+                f"{', '.join(names)}. Another process, and this one after a restart, will compute the answer anew "
+                f"instead of building them: annotate what it returns, or name the classes with types=."
+            )
 
     async def trusts(self, name: str, marks: Sequence[str], stamps: tuple[int, ...], runtime: Runtime) -> bool:
         """Whether a copy in memory is still good everywhere."""
