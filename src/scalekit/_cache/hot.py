@@ -16,7 +16,7 @@ from collections.abc import Callable
 from inspect import Parameter
 from typing import Any
 
-from scalekit._cache.index import LEVELS
+from scalekit._cache.place import LEVELS
 from scalekit._cache.site import Site
 from scalekit._core.bind import Binding, cell_of
 from scalekit._core.drive import drive
@@ -107,7 +107,7 @@ def _source(site: Site) -> str | None:
         path += f"[({', '.join(keyed)})]"
         checks.append(f"({''.join(f'type({name}), ' for name in keyed)}) == _entry.kind")
     else:
-        path += "".join(f"[{name}]" for name in keyed)
+        path += "".join(f"[{name}]" for name in reversed(keyed))
         kinds = ["_entry.kind"] if len(keyed) == 1 else [f"_kind{place}" for place in range(len(keyed))]
         unpack = f"{', '.join(kinds)} = _entry.kind" if len(keyed) > 1 else ""
         checks += [f"type({name}) is {kind}" for name, kind in zip(keyed, kinds, strict=True)]

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from scalekit._cache.site import Site
 
 ATOMS = frozenset({str, int, bool, float, bytes, type(None)})
-LEVELS = 4
-"""With up to so many arguments the fast index is a dict of dicts: faster than hashing a tuple of them."""
 Values = tuple[Any, ...]
 
 
@@ -84,33 +82,32 @@ def open_fast(site: Site, values: Values, entry: Entry) -> None:
             return
         life.index = table.cleared
         place = life.place
-    if len(values) == 1 and not site.method:
-        value = values[0]
-        if not _atomic(value):
+    rest = values[1:] if site.method else values
+    if not all(map(_atomic, rest)):
+        return
+    if site.method:
+        one = values[0]
+        if place is not None or not _alive(site, entry, one):
             return
-        entry.kind, alias = type(value), values
-    else:
-        rest = values
-        if site.method:
-            one, *others = values
-            rest = tuple(others)
-            if place is not None or not _alive(site, entry, one):
-                return
-            try:
-                # When the object dies, what is known of it leaves before its id can be another one's. The callback
-                # is `dict.pop(fast, id, ref)`, all in C, so no signal handler comes in between.
-                entry.receiver = ref(one, functools.partial(table.fast.pop, id(one)))
-            except TypeError:
-                return
-        for value in rest:
-            if not _atomic(value):
-                return
-        entry.kind = type(rest[0]) if len(rest) == 1 else tuple(map(type, rest))
-        alias = path_of(values, site.method)
-    entry.alias = alias
-    table.open_fast(entry, place)
+        try:
+            # When the object dies, what is known of it leaves before its id can be another one's. The callback
+            # is `dict.pop(fast, id, ref)`, all in C, so no signal handler comes in between.
+            entry.receiver = id(one), ref(one, functools.partial(table.fast.pop, id(one)))
+        except TypeError:
+            return
+    entry.kind = _kinds(entry.key, rest, place is not None, site.method)
+    table.open_fast(entry)
     if table.entries.get(entry.key) is not entry or not (life is None or site.trusts(entry)):  # changed meanwhile
         table.close_fast(entry)
+
+
+def _kinds(tree: Any, values: Values, scoped: bool, method: bool) -> Any:
+    """The type of a lone argument; of several, the tuple of types that all their keys share."""
+    if len(values) == 1:
+        return type(values[0])
+    if scoped:
+        tree = tree[3]
+    return tree[1][0] if method else tree[0]
 
 
 def _alive(site: Site, entry: Entry, one: Any) -> bool:
@@ -122,13 +119,3 @@ def _atomic(value: Any) -> bool:
     """True for atoms that are equal only if they are the same, once their types are: not 0.0, -0.0 and nan."""
     kind = type(value)
     return kind in ATOMS and (kind is not float or 0 != value == value)
-
-
-def path_of(values: Values, method: bool) -> Values:
-    """Where the entry of these values stands in the fast index: one key for each level."""
-    first: Values = ()
-    if method:
-        first, values = (id(values[0]),), values[1:]
-    if len(values) > LEVELS or not (first or values):
-        return (*first, values)
-    return (*first, *values)

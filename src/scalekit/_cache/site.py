@@ -310,7 +310,7 @@ class Site:
                 self._slide(entry, now)
         if type(value) is Failure:
             raise value.again()
-        if entry.thaw is None and (entry.alias is None or (life is not None and life.index != self.table.cleared)):
+        if entry.thaw is None and (entry.kind is None or (life is not None and life.index != self.table.cleared)):
             open_fast(self, values, entry)
         return value
 

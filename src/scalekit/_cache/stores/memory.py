@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
 from scalekit import _units, settings
+from scalekit._cache.place import path_of
 from scalekit._cache.stores.s3fifo import S3Fifo
 from scalekit._cache.stores.sizes import sizeof
 from scalekit.errors import ConfigurationError
@@ -35,13 +36,13 @@ class Entry:
     """One kept answer. `thaw` makes a fresh copy of `value` (None: it is shared). Times are monotonic: from `until` on
     a reader has to think (`life` tells about what; None: nothing, it is over), at `expires` the answer is gone.
 
-    `kind`, `alias` and `receiver` are the fast index's: the types of the bare arguments, their place in `table.fast`
-    (None: not there), and the object whose method it answers (weakly: when that dies, its part of `fast` goes). A
-    reader sets `hit`; what follows is the Memory's.
+    `kind` and `receiver` are the fast index's: the types of the bare arguments (None: it is not there), and the id
+    of the object whose method it answers, with a weak reference (when it dies, its part of `fast` goes; asking the
+    reference could make us the one who drops it last, under the lock). A reader sets `hit`; what follows is the
+    Memory's.
     """
 
     __slots__ = (
-        "alias",
         "expires",
         "hit",
         "key",
@@ -77,7 +78,6 @@ class Entry:
         self.life = life
         self.stored = stored
         self.kind: Any = None
-        self.alias: Any = None
         self.receiver: Any = None
         self.table: Table | None = None
         self.size = 0
@@ -103,22 +103,18 @@ class Table:
         self.nbytes = 0
         self.home: Memory | None = None
 
-    def open_fast(self, entry: Entry, place: Any = None) -> None:
-        """Put `entry` into the fast index, of a scope if it has a `place`: a dict of dicts, one level for each part of
-        its `alias`.
-        """
-        level = self.fast if place is None else self.places.setdefault(place, {})
-        if len(entry.alias) > 1:
-            for part in entry.alias[:-1]:
-                level = level.setdefault(part, {})
-        level[entry.alias[-1]] = entry
+    def open_fast(self, entry: Entry) -> None:
+        """Put `entry` into the fast index, a dict of dicts; a scope has one of its own."""
+        *upper, last = self._path(entry)
+        level: dict[Any, Any] = self.fast if self._place(entry) is None else self.places
+        for part in upper:
+            level = level.setdefault(part, {})
+        level[last] = entry
 
     def close_fast(self, entry: Entry) -> None:
         """Take it out, and the levels that are empty then. Readers hold no lock, so whoever is faster wins."""
-        place = None if entry.life is None else entry.life.place
-        levels, path = [self.fast], entry.alias
-        if place is not None:
-            levels, path = [self.places], (place, *path)
+        path = self._path(entry)
+        levels = [self.fast if self._place(entry) is None else self.places]
         for part in path[:-1]:
             below = levels[-1].get(part)
             if below is None:
@@ -130,6 +126,14 @@ class Table:
             level.pop(part, None)
             if level:
                 return
+
+    def _place(self, entry: Entry) -> Any:
+        return None if entry.life is None else entry.life.place
+
+    def _path(self, entry: Entry) -> tuple[Any, ...]:
+        place = self._place(entry)
+        path = path_of(entry.key, place is not None, None if entry.receiver is None else entry.receiver[0])
+        return path if place is None else (place, *path)
 
     def clear_fast(self) -> None:
         """Empty the fast index: each entry has to be looked at before it may come back."""
@@ -318,7 +322,7 @@ class Memory:
         table = entry.table
         assert table is not None
         del table.entries[entry.key]
-        if entry.alias is not None:
+        if entry.kind is not None:
             table.close_fast(entry)
         entry.table = None
         table.nbytes -= entry.size

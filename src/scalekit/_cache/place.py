@@ -1,0 +1,33 @@
+"""Where an entry stands in the fast index: its key says it, so that no entry has to remember.
+
+The key of a call of atoms holds the very arguments (normal.py): a lone str is its own key, other calls are
+(types, *values), or (type, value) for one argument. A method's key has its object first, a scoped one its scope.
+
+The index is a dict for each argument, the last argument outermost: what varies is mostly the first one (a question, a
+text), and what follows is the same for many (a model, a temperature), so that few dicts hold many entries each. The
+other way round, each entry would have a dict of its own, which is 230 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["LEVELS", "path_of"]
+
+LEVELS: Final = 4
+"""With up to so many arguments the fast index is a dict of dicts: faster than hashing a tuple of them."""
+
+
+def path_of(tree: Any, scoped: bool, receiver: int | None) -> tuple[Any, ...]:
+    """One subscript for each level; `receiver` is the id of the object whose method it is."""
+    if scoped:
+        tree = tree[3]
+    first: tuple[Any, ...] = ()
+    if receiver is not None:
+        first, tree = (receiver,), tree[1]
+    if type(tree) is str:
+        return (tree,)
+    values = tree[1:]
+    if len(values) > LEVELS or not (first or values):
+        return (*first, values)
+    return (*first, *values[::-1])
