@@ -9,6 +9,7 @@ kept, for how long, who joins, who pays, and what an invalidation spares and end
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import scalekit
 from scalekit import settings as house
+from scalekit._cache.stores import disk_clock
 from scalekit._runtime.eventloop import EVENT_LOOP
 
 TTL, STALE, RESCUE, NEGATIVE, THROTTLE, HANGS = 10, 10, 60, 5, 3, 200
@@ -78,6 +80,7 @@ class House(RuleBasedStateMachine):
     """See the top of the file."""
 
     epoch = 0.0
+    disk: scalekit.Disk | None = None
 
     @initialize()
     def begin(self) -> None:
@@ -93,6 +96,7 @@ class House(RuleBasedStateMachine):
         self.flights: dict[Slot, Flight] = {}
         self.disowned: list[Flight] = []
         self.kept: dict[Slot, Kept] = {}
+        self.open_store()
         self.starting: list[Flight] = []  # in this step
         self.firsts: list[Caller] = []
         self.marks: dict[tuple[str | None, str | None], float] = {}  # (scope, key): when a mark was set; None: any
@@ -104,6 +108,8 @@ class House(RuleBasedStateMachine):
             negative={LookupError: NEGATIVE},
             tags="key:{key}",
             flight_timeout=HANGS,
+            version=str(House.epoch),
+            tiers=["memory"] if self.disk is None else ["memory", self.disk],
         )
         async def ask(key: str) -> list[Any]:
             place = scalekit._cache.scope.ambient.get()
@@ -124,6 +130,9 @@ class House(RuleBasedStateMachine):
 
         self.ask = ask
         self.control = scalekit.controls(ask).cache
+
+    def open_store(self) -> None:
+        """Nothing: memory alone."""
 
     def _clock(self) -> float:
         return self.now
@@ -364,6 +373,9 @@ class House(RuleBasedStateMachine):
         finally:
             EVENT_LOOP.now = self._real  # type: ignore[method-assign]
             house.reset()
+            if self.disk is not None:
+                self.disk.close()
+                disk_clock.ticks = self._ticks  # type: ignore[misc]
             self.loop.close()
 
 
@@ -373,11 +385,49 @@ def same(expected: Any, got: Any) -> bool:
     return bool(expected == got)
 
 
+class HouseOnDisk(House):
+    """The same over a real disk, whose clock follows the model's, and with restarts: what memory held is gone then."""
+
+    def open_store(self) -> None:
+        self._ticks, disk_clock.ticks = disk_clock.ticks, lambda: int(self.now * 1e9)  # type: ignore[misc]
+        self.disk = scalekit.Disk(tempfile.mkdtemp(dir=FOLDER.name))
+
+    def settle(self) -> None:
+        for _ in range(3):
+            super().settle()
+            self.loop.run_until_complete(asyncio.sleep(0.0005))  # what was handed to a thread
+
+    @rule()
+    def restart(self) -> None:
+        """This process's memory is emptied; the disk still has the answers, with the times they had when they came."""
+        self.now += 0.001
+        self.ask.cache_clear()  # type: ignore[attr-defined]
+        for slot in [*self.flights]:
+            self.disown(slot)
+        for kept in self.kept.values():
+            kept.until = kept.fresh
+            if not isinstance(kept.value, BaseException):
+                kept.usable = kept.fresh + STALE
+
+
+FOLDER = tempfile.TemporaryDirectory(prefix="scalekit-machine-")
+HouseOnDisk.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=40)
 House.TestCase.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)
 
 
 class TestHouse(House.TestCase):
     """A cached function and its model, through random histories."""
+
+
+class TestHouseOnDisk(HouseOnDisk.TestCase):
+    """The same over a real disk, with restarts."""
+
+
+@pytest.mark.soak
+class TestHouseOnDiskForLong(HouseOnDisk.TestCase):
+    """The same over a real disk for long: `uv run pytest -m soak`."""
+
+    settings = settings(deadline=None, max_examples=500, stateful_step_count=60)
 
 
 @pytest.mark.soak
