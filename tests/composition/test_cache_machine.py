@@ -411,7 +411,7 @@ class HouseOnDisk(House):
 
 
 FOLDER = tempfile.TemporaryDirectory(prefix="scalekit-machine-")
-HouseOnDisk.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=40)
+HouseOnDisk.TestCase.settings = settings(deadline=None, max_examples=200, stateful_step_count=40)
 House.TestCase.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)
 
 

@@ -85,6 +85,7 @@ async def _trusted(site: Site, flight: Flight, values: Values, origin: Origin, r
         site.memory.remove(site.table, entry)
         return MISSING
     site.vouch(entry, origin.generation)
+    flight.due = now >= entry.until
     value = site.take(entry, values, now)
     if value is not MISSING:
         if entry.thaw is not None:
@@ -189,7 +190,7 @@ async def _land(
     life = landing.life
     if origin is not None and life is not None and not await _undisturbed(origin, life, runtime):
         _refuse(flight, "invalidated")
-        flight.spoiled = flight.began
+        flight.disturbed = origin.generation
     _deliver(site, flight, values, value, landing, error)
     if error is None:
         _tell(site, flight, None)

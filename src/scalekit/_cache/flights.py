@@ -55,6 +55,7 @@ class Flight(Shared):
     ran = False  # the function was called
     due = False  # it brought an old answer, which is to be renewed behind
     spoiled: float | None = None  # when its answer was invalidated by name, while it flew
+    disturbed: int | None = None  # the generation it began in, if its answer was invalidated in a slower tier since
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
 

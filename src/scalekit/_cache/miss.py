@@ -40,7 +40,7 @@ LOOK = 1.0
 async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
     runtime, flights, frame = site.runtime, site.flights, living(current.get())
-    loop, asked = runtime.here(), runtime.now()
+    loop, asked = runtime.here(), _asked(site)
     while True:
         waiter = loop.waiter()
         flight, first = _board(site, tree, frame, loop.home, waiter, anew)
@@ -141,7 +141,7 @@ def _give_up_the_late(held: Callable[[], Site | None], loop: Loop) -> None:
 async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss in a thread: the first caller flies, the others block until it has landed."""
     runtime, flights, frame = BLOCKING, site.flights, living(current.get())
-    here, asked = runtime.home(), runtime.now()
+    here, asked = runtime.home(), _asked(site)
     while True:
         waiter = runtime.waiter()
         flight, first = _board(site, tree, frame, here, waiter, anew)
@@ -235,12 +235,21 @@ def _board(
     return flight, first
 
 
-def _answers(flight: Flight, first: bool, asked: float) -> bool:
+def _asked(site: Site) -> tuple[float, int]:
+    """When a caller asked: by the clock, and by the generation of the slower tiers."""
+    tiers = site.reach()
+    return site.now(), 0 if tiers is None else tiers.generation()
+
+
+def _answers(flight: Flight, first: bool, asked: tuple[float, int]) -> bool:
     """False if this caller has to ask again: nobody computes the answer any more, or it was invalidated before this
     caller asked for it."""
     if flight.state is State.ABANDONED:
         return False
-    return first or flight.spoiled is None or asked < flight.spoiled
+    if first:
+        return True
+    now, generation = asked
+    return (flight.spoiled is None or now < flight.spoiled) and flight.disturbed in (None, generation)
 
 
 def _outcome(site: Site, flight: Flight, first: bool) -> Any:
