@@ -71,7 +71,7 @@ class Disk:
     first used, readable by this user only. `max_bytes` bounds what it takes there (default: the setting
     `disk_max_bytes`, 1 GB); what was not read for long leaves first. The write-ahead log comes on top, a few megabytes.
 
-    All Disk objects of one folder share everything in a process; two of them with different bounds are a
+    All Disk objects of one folder share everything in a process; two of them that are given different bounds are a
     `ConfigurationError`, raised when the second is used. Trouble with the disk never raises: it is a miss, counted in
     `stats()` and said in one `ScalekitWarning`. The folder must be on a local disk: SQLite's WAL does not work over a
     network. A value survives the end of its process at any moment once it is written, some milliseconds after its put;
@@ -112,7 +112,7 @@ class Disk:
                 if not _opened:
                     _watch()
                 shared = _opened[path] = Shared(path, bound)
-            elif shared.max_bytes != bound:
+            elif self._max_bytes is not None and shared.max_bytes != bound:
                 raise ConfigurationError(
                     f"Disk({path!r}) has max_bytes={shared.max_bytes} elsewhere in this process, and {bound} here: "
                     f"a folder has one bound. Give both the same, or each a folder of its own."
