@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +101,7 @@ class House(RuleBasedStateMachine):
         self.starting: list[Flight] = []  # in this step
         self.firsts: list[Caller] = []
         self.marks: dict[tuple[str | None, str | None], float] = {}  # (scope, key): when a mark was set; None: any
+        self.ends: list[tuple[float, Slot | None]] = []  # of what was ended, by no mark of this model; None: by one
 
         @scalekit.cache(
             ttl=TTL,
@@ -147,6 +149,13 @@ class House(RuleBasedStateMachine):
         times = [self.marks[name] for name in names if name in self.marks and self.marks[name] >= born]
         return max(times, default=None)
 
+    def ended_since(self, flight: Flight) -> bool:
+        """Whether the disk knows that what this flight brings was ended. It does not say when: whoever asked after
+        anything at all was ended asks again.
+        """
+        marked = self.ended_at(flight.slot, flight.began) is not None
+        return marked or any(slot == flight.slot and time >= flight.began for time, slot in self.ends)
+
     def holds(self, slot: Slot) -> Kept | None:
         """What is there and not ended."""
         kept = self.kept.get(slot)
@@ -182,7 +191,8 @@ class House(RuleBasedStateMachine):
             del self.flights[flight.slot]
         else:
             self.disowned.remove(flight)
-        if how in ("answer", "unstorable"):
+        landed = how in ("answer", "unstorable")
+        if landed:
             if may_keep and spoiled is None:
                 fresh = self.now + TTL
                 self.kept[flight.slot] = Kept(
@@ -199,15 +209,18 @@ class House(RuleBasedStateMachine):
                 if flight.storable and not flight.anew:
                     outcome, served, spoiled = old.value, True, None
             if how == "negative" and not served and (old is None or isinstance(old.value, BaseException)):
+                landed = True
                 if may_keep and spoiled is None:
                     end = self.now + NEGATIVE
                     self.kept[flight.slot] = Kept(outcome, flight.began, end, end, end, end)
             elif not served:
                 spoiled = None
         again = []
+        ended = self.disk is not None and landed and self.ended_since(flight)
         for place, caller in enumerate(flight.waiting):
             first = place == 0 and not flight.behind and caller.asked == flight.began and caller in self.firsts
-            if first or spoiled is None or caller.asked < spoiled:
+            late = spoiled is not None and caller.asked >= spoiled
+            if first or not (late or (ended and any(flight.began <= time <= caller.asked for time, _ in self.ends))):
                 caller.expected = outcome
             else:
                 again.append(caller)
@@ -297,6 +310,7 @@ class House(RuleBasedStateMachine):
         self.do(slot, lambda: self.control.invalidate(slot[1]))
         self.kept.pop(slot, None)
         self.disown(slot)
+        self.ends.append((self.now, slot))
 
     @rule(slot=st.sampled_from(SLOTS))
     def invalidate_tag(self, slot: Slot) -> None:
@@ -304,6 +318,7 @@ class House(RuleBasedStateMachine):
         self.now += 0.001  # no two things happen at the same time
         self.do(slot, lambda: self.control.invalidate_tags(f"key:{slot[1]}"))
         self.marks[slot] = self.now
+        self.ends.append((self.now, None))
 
     @rule(scope=st.sampled_from([None, "acme"]))
     def clear(self, scope: str | None) -> None:
@@ -314,8 +329,10 @@ class House(RuleBasedStateMachine):
             self.kept.clear()
             for slot in [*self.flights]:
                 self.disown(slot)
+            self.ends += [(self.now, slot) for slot in SLOTS]
         else:
             self.marks[scope, None] = self.now
+            self.ends.append((self.now, None))
 
     @rule(slot=st.sampled_from(SLOTS), number=st.integers(1000, 2000))
     def put(self, slot: Slot, number: int) -> None:
@@ -376,6 +393,7 @@ class House(RuleBasedStateMachine):
             if self.disk is not None:
                 self.disk.close()
                 disk_clock.ticks = self._ticks  # type: ignore[misc]
+                del EVENT_LOOP.offload
             self.loop.close()
 
 
@@ -390,12 +408,22 @@ class HouseOnDisk(House):
 
     def open_store(self) -> None:
         self._ticks, disk_clock.ticks = disk_clock.ticks, lambda: int(self.now * 1e9)  # type: ignore[misc]
+        self.elsewhere = 0  # what is in a thread
+        EVENT_LOOP.offload = self._offload  # type: ignore[method-assign, assignment]
         self.disk = scalekit.Disk(tempfile.mkdtemp(dir=FOLDER.name))
 
     def settle(self) -> None:
-        for _ in range(3):
+        super().settle()
+        while self.elsewhere:
+            self.loop.run_until_complete(asyncio.sleep(0.0002))
             super().settle()
-            self.loop.run_until_complete(asyncio.sleep(0.0005))  # what was handed to a thread
+
+    async def _offload(self, work: Callable[[], Any]) -> Any:
+        self.elsewhere += 1
+        try:
+            return await type(EVENT_LOOP).offload(EVENT_LOOP, work)
+        finally:
+            self.elsewhere -= 1
 
     @rule()
     def restart(self) -> None:

@@ -19,6 +19,7 @@ from colours import Colour
 
 import scalekit
 from scalekit import events
+from scalekit._cache.index import Index
 
 
 async def test_a_second_call_is_a_hit(colour: Colour) -> None:
@@ -847,6 +848,8 @@ async def test_a_dead_object_answers_for_nobody(colour: Colour) -> None:
     Agent.body.__qualname__ = "Agent.ask"
     Agent.ask = scalekit.cache(colour.define(Agent.body))  # type: ignore[attr-defined]
     fast = Agent.ask.__scalekit__.cells["hot"].fast  # type: ignore[attr-defined]
+    if isinstance(fast, Index):  # since some test of this process has used a scope
+        fast = fast.table.fast
     addresses: set[int] = set()
     for number in range(40):
         agent = Agent(str(number))

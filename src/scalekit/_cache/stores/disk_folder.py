@@ -154,12 +154,12 @@ class Folder:
     @contextmanager
     def _alone(self) -> Generator[None]:
         """Nobody else opens this folder, or sets its database aside."""
-        file = os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        lock = FileLock(os.open(os.path.join(self.path, "lock"), os.O_RDWR | os.O_CREAT, 0o600))
         try:
-            with FileLock(file).held():
+            with lock.held():
                 yield
         finally:
-            os.close(file)
+            lock.close()
 
     def close(self) -> None:
         """Let go of everything; what was lent closes as it comes back."""

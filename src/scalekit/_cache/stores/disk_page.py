@@ -35,22 +35,22 @@ class Page:
         """Open the page of a folder, or make it; raises OSError."""
         self.path = path
         self.writable = writable
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
-        self._lock = FileLock(self._file)
+        file = os.open(path, os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY, 0o600)
+        self._lock = FileLock(file)
         try:
             with self._lock.held():
-                if os.fstat(self._file).st_size != _SIZE:
+                if os.fstat(file).st_size != _SIZE:
                     if not writable:
                         raise OSError(f"{path} is not a page of scalekit")
-                    os.ftruncate(self._file, 0)
-                    os.write(self._file, bytes(_SIZE))  # not a hole: writing into one on a full disk kills the process
+                    os.ftruncate(file, 0)
+                    os.write(file, bytes(_SIZE))  # not a hole: writing into one on a full disk kills the process
             access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-            self._map = mmap.mmap(self._file, _SIZE, access=access)
+            self._map = mmap.mmap(file, _SIZE, access=access)
         except BaseException:
-            os.close(self._file)
+            self._lock.close()
             raise
         self.words = memoryview(self._map)[:64].cast("Q")  # an index into it is one aligned load or store
-        found = os.fstat(self._file)
+        found = os.fstat(file)
         self.identity = (found.st_dev, found.st_ino)
 
     @property
@@ -101,11 +101,9 @@ class Page:
             self.words[word] = value
 
     def close(self) -> None:
-        """Let go of the file; the words can still be read."""
-        if self._file >= 0:
-            file, self._file = self._file, -1
-            os.close(file)
+        """Let go of the file; the words can still be used."""
+        self._lock.close()
 
     def renew_lock(self) -> None:
         """In a forked child: the thread that held it is not here."""
-        self._lock = FileLock(self._file)
+        self._lock = FileLock(self._lock.file)

@@ -24,14 +24,15 @@ _TAKE: Final = 5000
 _BATCH_BYTES: Final = 8 * 1024 * 1024
 _LINGER: Final = 0.005
 _WAKEFUL: Final = 10  # looks in vain before it sleeps
-_LOOK: Final = 0.05  # seconds between two ticks while there is much to write
+_LOOK: Final = 0.05  # seconds between two ticks while there is much to write,
+_LOOK_BYTES: Final = 1024 * 1024  # or bytes written: how far the store may grow above its bound
 _OVERHEAD: Final = 300
 
 Batch = list[tuple[str, Record, int]]
 
 
 class Queue:
-    """`write(batch)` is called in the thread, and must not raise; `tick()` when there was nothing for a while."""
+    """`write(batch)` is called in the thread, and must not raise; `tick()` from time to time."""
 
     def __init__(self, write: Callable[[Batch], None], tick: Callable[[], None], every: float) -> None:
         self._write = write
@@ -51,6 +52,8 @@ class Queue:
         self._stop = False
         self._thread: threading.Thread | None = None
         self._serial = 0
+        self._looked = 0.0
+        self._unlooked = 0
         self._written = threading.Condition(self._lock)
         self.pending.clear()
         self.nbytes = 0
@@ -148,7 +151,7 @@ class Queue:
     def _run(self) -> None:
         """Awake, the thread looks by itself every few milliseconds, so that a put need not wake it; asleep, it waits
         for the bell, and looks around from time to time."""
-        idle, looked = 0, 0.0
+        idle = 0
         while True:
             rung = self._bell.acquire(timeout=_LINGER if idle < _WAKEFUL else self._every)
             with self._lock:
@@ -159,18 +162,14 @@ class Queue:
             idle += 1
             while self._turn():
                 idle = 0
-                if time.monotonic() - looked > _LOOK:
-                    self._tick()
-                    looked = time.monotonic()
             if stop:
-                self._tick()
+                self._look()
                 with self._lock:
                     self._stop = False
                     self._thread = None
                 return
             if idle >= _WAKEFUL:
-                self._tick()
-                looked = time.monotonic()
+                self._look()
                 with self._lock:
                     self._asleep = not self.pending
                     idle = _WAKEFUL if self._asleep else 0
@@ -192,7 +191,15 @@ class Queue:
                         if now is not None and now[1] == serial:
                             self._remove(key, record)
                     self._written.notify_all()
+                self._unlooked += sum(len(record.data) for _, record, _ in batch)
+                if self._unlooked > _LOOK_BYTES or time.monotonic() - self._looked > _LOOK:
+                    self._look()
         return True
+
+    def _look(self) -> None:
+        self._tick()
+        self._looked = time.monotonic()
+        self._unlooked = 0
 
 
 def _place(entry: tuple[str, Record, int]) -> int:
