@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -346,7 +347,7 @@ async def test_flipped_bytes_are_a_miss(colour: Colour, disk: scalekit.Disk, tmp
     await program.call()
     disk.close()
     (database,) = [*(tmp_path / "store").rglob("*.db"), *(tmp_path / "store").rglob("*.sqlite*")][:1]
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = bytearray(database.read_bytes())
     place = data.index(b"the answer the answer")
