@@ -135,6 +135,40 @@ class Race:
         return float(await result if one.is_async else result)
 
 
+@dataclass(frozen=True)
+class Goal:
+    """A line of the table of goals: a ratio, or a figure with its unit."""
+
+    what: str
+    against: str
+    measured: Spread
+    at_most: float
+    unit: str = "×"
+
+    @property
+    def met(self) -> bool:
+        return self.measured.median <= self.at_most
+
+    def cells(self) -> list[str]:
+        digits = 3 if self.at_most < 0.1 else 2
+        measured, low, high = (f"{value:.{digits}f}" for value in self.measured)
+        return [
+            *(
+                self.what,
+                self.against,
+                f"{measured} {self.unit}",
+                f"{low} to {high}",
+                f"<= {self.at_most:g} {self.unit}",
+            ),
+            "met" if self.met else "MISSED",
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """As plain data."""
+        about = {"what": self.what, "against": self.against, "unit": self.unit, "at_most": self.at_most}
+        return {**about, **self.measured._asdict(), "met": self.met}
+
+
 def run(races: Sequence[Race], rounds: int, told: Callable[[str], None]) -> None:
     """All races, round by round."""
     order = random.Random(SEED)
@@ -191,6 +225,17 @@ def _cpu() -> str:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def peers_of(race: Race, ours: str) -> list[list[str]]:
+    """A race as lines of a table: µs a call, and how many times that of the first whose name begins with `ours`."""
+    mine = next(name for name in race.names if name.startswith(ours))
+    lines: list[list[str]] = []
+    for name in race.names:
+        median, low, high = (f"{seconds * 1e6:.3g}" for seconds in race.time(name))
+        times = f"{race.ratio(name, mine).median:.2f} ×"
+        lines.append(["" if lines else race.title, name, median, f"{low} to {high}", times])
+    return lines
 
 
 def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:

@@ -27,9 +27,7 @@ import argparse
 import asyncio
 import functools
 import hashlib
-import importlib
 import json
-import math
 import os
 import random
 import subprocess
@@ -39,7 +37,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -56,7 +53,8 @@ import pyrate_limiter
 import stamina
 import tenacity
 import trio
-from _rounds import EMPTY, SEED, Contestant, Race, Spread, machine, run, table, teller
+from _draw import bars
+from _rounds import EMPTY, SEED, Contestant, Goal, Race, Spread, machine, peers_of, run, table, teller
 
 import scalekit
 
@@ -363,135 +361,47 @@ def flights() -> dict[str, int]:
     return ran
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table of goals."""
-
-    what: str
-    against: str
-    measured: Spread
-    at_most: float
-
-    @property
-    def met(self) -> bool:
-        return self.measured.median <= self.at_most
-
-    def cells(self) -> list[str]:
-        digits = 3 if self.at_most < 0.1 else 2
-        measured, low, high = (f"{value:.{digits}f}" for value in self.measured)
-        return [
-            *(self.what, self.against, f"{measured} ×", f"{low} to {high}", f"<= {self.at_most:g} ×"),
-            "met" if self.met else "MISSED",
-        ]
-
-
-def goals(races: dict[str, Race], processes: dict[str, list[float]]) -> list[Row]:
+def goals(races: dict[str, Race], processes: dict[str, list[float]]) -> list[Goal]:
     """The goals, in the order in which they were set."""
     sync, three, method = races["hits"], races["three"], races["method"]
     later, chat, permit, retry = races["async_hits"], races["chats"], races["permits"], races["retries"]
     rows = [
-        Row("sync hit, one str, ttl", "functools.lru_cache", sync.ratio(OURS, "lru_cache"), 3.0),
-        Row("", "cachebox", sync.ratio(OURS, "cachebox"), 0.45),
-        Row("async hit", "a bare await", later.ratio(OURS, "bare await"), 2.6),
-        Row("", "async-lru", later.ratio(OURS, "async-lru"), 0.4),
-        Row("hit, three arguments, ttl", "functools.lru_cache", three.ratio(OURS, "lru_cache"), 2.0),
-        Row("hit, three arguments, no ttl", "functools.lru_cache", three.ratio(f"{OURS}, no ttl", "lru_cache"), 2.0),
-        Row("hit, a method, ttl", "functools.lru_cache", method.ratio(OURS, "lru_cache"), 3.0),
+        Goal("sync hit, one str, ttl", "functools.lru_cache", sync.ratio(OURS, "lru_cache"), 3.0),
+        Goal("", "cachebox", sync.ratio(OURS, "cachebox"), 0.45),
+        Goal("async hit", "a bare await", later.ratio(OURS, "bare await"), 2.6),
+        Goal("", "async-lru", later.ratio(OURS, "async-lru"), 0.4),
+        Goal("hit, three arguments, ttl", "functools.lru_cache", three.ratio(OURS, "lru_cache"), 2.0),
+        Goal("hit, three arguments, no ttl", "functools.lru_cache", three.ratio(f"{OURS}, no ttl", "lru_cache"), 2.0),
+        Goal("hit, a method, ttl", "functools.lru_cache", method.ratio(OURS, "lru_cache"), 3.0),
     ]
     for state in ("just built", "as stored"):
         ratio = chat.ratio(f"{OURS}, {state}", f"json + sha256, {state}")
-        rows.append(Row(f"hit, chat of 18 kB, strings {state}", "json.dumps + sha256", ratio, 0.35))
+        rows.append(Goal(f"hit, chat of 18 kB, strings {state}", "json.dumps + sha256", ratio, 0.35))
     for key in MISSES:
         ratio = races[key].ratio(OURS, "async-lru", minus="bare await")
-        rows.append(Row(f"what the cache adds: {races[key].title}", "async-lru", ratio, 1.2))
+        rows.append(Goal(f"what the cache adds: {races[key].title}", "async-lru", ratio, 1.2))
     rows += [
-        Row("limit, a free permit, async", "asyncio.Semaphore", permit.ratio(OURS, "asyncio.Semaphore"), 1.3),
-        Row("", "anyio CapacityLimiter", permit.ratio(OURS, "anyio CapacityLimiter"), 0.2),
-        Row("retry, nothing to retry, async", "tenacity", retry.ratio(OURS, "tenacity"), 0.03),
+        Goal("limit, a free permit, async", "asyncio.Semaphore", permit.ratio(OURS, "asyncio.Semaphore"), 1.3),
+        Goal("", "anyio CapacityLimiter", permit.ratio(OURS, "anyio CapacityLimiter"), 0.2),
+        Goal("retry, nothing to retry, async", "tenacity", retry.ratio(OURS, "tenacity"), 0.03),
     ]
     for program in (IMPORT, IMPORT_NAMES):
         ratios = [a / b for a, b in zip(processes[program], processes["import asyncio"], strict=True)]
-        rows.append(Row(program, "import asyncio", Spread.of(ratios), 0.7))
+        rows.append(Goal(program, "import asyncio", Spread.of(ratios), 0.7))
     return rows
 
 
-INK, GRID, QUIET, LOUD = "#333333", "#e4e4e4", "#c3cad1", "#00798c"
 DRAWN = (("hits", "permits"), ("async_hits", "misses_full_ttl"), ("chats", "retries"))
 
 
-def draw(races: dict[str, Race], about: str, file: Path) -> None:
-    """Horizontal bars on one logarithmic axis, a block for each kind of call, the fastest on top and ours in colour."""
-    mpl: Any = importlib.import_module("matplotlib")
-    mpl.use("Agg")
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    lines = [max(len(races[key].names) for key in row) for row in DRAWN]
-    shown = [races[key] for row in DRAWN for key in row]
-    times = [race.time(name).median * 1e6 for race in shown for name in race.names]
-    style = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
-    with mpl.rc_context({**style, "svg.fonttype": "none"}):
-        figure, panels = pyplot.subplots(
-            *(len(DRAWN), len(DRAWN[0])),
-            figsize=(10.5, 0.26 * sum(lines) + 0.42 * len(lines) + 0.8),
-            height_ratios=[count + 1 for count in lines],
-            layout="constrained",
-        )
-        figure.get_layout_engine().set(wspace=0.06, hspace=0.03, w_pad=0.1, h_pad=0.06)
-        for axes, race in zip(panels.flat, shown, strict=True):
-            _block(axes, race)
-            axes.set_xlim(10 ** math.floor(math.log10(min(times))), 2.2 * max(times))
-        for axes in panels[-1]:
-            axes.tick_params(axis="x", labelbottom=True, pad=5)
-        figure.supxlabel(f"µs a call, less is better; the axis is logarithmic. {about}", fontsize=9, color=INK)
-        figure.savefig(file, dpi=160)
-        pyplot.close(figure)
-
-
-def _block(axes: Any, race: Race) -> None:
-    medians = sorted((race.time(name).median * 1e6, name) for name in race.names)
-    colours = [LOUD if name.startswith(OURS) else INK for _, name in medians]
-    bars = [LOUD if colour == LOUD else QUIET for colour in colours]
-    axes.barh(range(len(medians)), [median for median, _ in medians], height=0.74, color=bars)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
-    axes.grid(axis="x", color=GRID, linewidth=0.9)
-    axes.set_axisbelow(True)
-    axes.set_yticks(range(len(medians)), [name for _, name in medians])
-    for place, ((median, _), label, colour) in enumerate(zip(medians, axes.get_yticklabels(), colours, strict=True)):
-        weight = "bold" if colour == LOUD else "normal"
-        label.set(color=colour, weight=weight)
-        text = f"{median:.0f}" if median >= 10 else f"{median:.1f}" if median >= 1 else f"{median:.2f}"
-        at: dict[str, Any] = {"xy": (median, place), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-        at["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        axes.annotate(text, **at, color=colour, weight=weight)
-    axes.set_title(race.title, loc="left", fontsize=11, weight="bold", pad=4)
-    axes.tick_params(length=0, labelbottom=False)
-    axes.minorticks_off()
-    axes.spines[:].set_visible(False)
-
-
-def figures_of(races: dict[str, Race], rows: Sequence[Row], processes: dict[str, list[float]]) -> dict[str, Any]:
+def figures_of(races: dict[str, Race], rows: Sequence[Goal], processes: dict[str, list[float]]) -> dict[str, Any]:
     """Everything measured, as plain data; seconds, and a list has one item a round."""
     return {
-        "goals": [
-            {"what": row.what, "against": row.against, **row.measured._asdict(), "at_most": row.at_most, "met": row.met}
-            for row in rows
-        ],
+        "goals": [row.figures() for row in rows],
         "calls": {race.title: {name: race.seconds(name) for name in race.names} for race in races.values()},
         "empty_loops": {race.title: race.rounds[EMPTY] for race in races.values()},
         "processes": processes,
     }
-
-
-def peers_of(race: Race) -> list[list[str]]:
-    """A race as lines of a table: µs a call, and how many times ours."""
-    ours = next(name for name in race.names if name.startswith(OURS))
-    lines: list[list[str]] = []
-    for name in race.names:
-        median, low, high = (f"{seconds * 1e6:.3g}" for seconds in race.time(name))
-        times = f"{race.ratio(name, ours).median:.2f} ×"
-        lines.append(["" if lines else race.title, name, median, f"{low} to {high}", times])
-    return lines
 
 
 def main() -> None:
@@ -526,7 +436,7 @@ def main() -> None:
     print(f"scalekit {version('agent-scalekit')}; {', '.join(f'{name} {number}' for name, number in peers.items())}")
     print(f"{arguments.rounds} rounds, {spent:.0f} s; medians, and the quartiles of the rounds\n")
     head = ["call", "by", "µs", "quartiles", "× scalekit"]
-    print(table([head, *[line for race in races.values() for line in peers_of(race)]], right=(2, 4)), end="\n\n")
+    print(table([head, *[line for race in races.values() for line in peers_of(race, OURS)]], right=(2, 4)), end="\n\n")
     lines = [[name, *(f"{seconds * 1e3:.1f}" for seconds in Spread.of(values))] for name, values in processes.items()]
     print(table([["whole process", "ms", "from", "to"], *lines], right=(1, 2, 3)), end="\n\n")
     crowds = [
@@ -542,7 +452,7 @@ def main() -> None:
         figures = {**about_run, **figures_of(races, rows, processes), "calls_of_a_crowd": ran}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        draw(races, about, arguments.plot)
+        bars([[races[key] for key in row] for row in DRAWN], OURS, about, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ that pays.
     format  version  flags  checksum  length of the payload  body: the payload, or its zstd frame
     1       1        1      4         8 bytes, little-endian
 
-The checksum (CRC-32) is against accidents, not against an attacker: what a hostile body may do is bounded here (by the
+The checksum (CRC-32 of the first three bytes and all that follows it) is against accidents, not against an attacker: what a hostile body may do is bounded here (by the
 length, which a decompressor never exceeds) and in `codec.py`.
 """
 
@@ -17,8 +17,8 @@ from __future__ import annotations
 import functools
 import importlib
 import struct
-import zlib
 from typing import Any
+from zlib import crc32
 
 from scalekit.errors import CodecError
 
@@ -30,7 +30,10 @@ COMPRESS_ABOVE = 4 * 1024  # bytes; below, a frame's overhead and the time eat t
 WORTHWHILE = 0.9
 MAX_COMPRESSED = 256 * 1024 * 1024  # bytes of payload: a larger one is not compressed, and nothing inflates beyond
 
-_HEADER = struct.Struct("<BBBIQ")
+_START, _LENGTH = struct.Struct("<BBBI"), struct.Struct("<Q")
+_SIZE = _START.size + _LENGTH.size
+_unpack = struct.Struct("<BBBIQ").unpack_from
+_SEEDS = [crc32(bytes((FORMAT, VERSION, flags))) for flags in (0, COMPRESSED)]
 _LEVEL = 3
 
 
@@ -41,7 +44,8 @@ def seal(payload: bytes) -> bytes:
         smaller: bytes = zstd.compress(payload, _LEVEL)
         if len(smaller) <= len(payload) * WORTHWHILE:
             flags, body = COMPRESSED, smaller
-    return _HEADER.pack(FORMAT, VERSION, flags, _checksum(flags, len(payload), body), len(payload)) + body
+    rest = _LENGTH.pack(len(payload)) + body
+    return _START.pack(FORMAT, VERSION, flags, crc32(rest, _SEEDS[flags])) + rest
 
 
 def unseal(frame: bytes | memoryview) -> bytes:
@@ -50,25 +54,21 @@ def unseal(frame: bytes | memoryview) -> bytes:
     Raises:
         CodecError: these are not the bytes that `seal` gave, or zstd is missing where they were compressed.
     """
-    if len(frame) < _HEADER.size:
-        raise CodecError(f"a frame has at least {_HEADER.size} bytes, not {len(frame)}: it was cut short.")
-    form, version, flags, checksum, length = _HEADER.unpack_from(frame)
-    if form != FORMAT or version != VERSION or flags & ~COMPRESSED:
+    if len(frame) < _SIZE:
+        raise CodecError(f"a frame has at least {_SIZE} bytes, not {len(frame)}: it was cut short.")
+    form, version, flags, checksum, length = _unpack(frame)
+    if form != FORMAT or version != VERSION or flags > COMPRESSED:
         raise CodecError(f"unknown format of a frame: {bytes(frame[:3])!r}. Another version of scalekit wrote it.")
-    body = memoryview(frame)[_HEADER.size :]
-    if _checksum(flags, length, body) != checksum:
+    if checksum != crc32(frame[_START.size :], _SEEDS[flags]):
         raise CodecError("the checksum of a frame is wrong: its bytes have changed since they were written.")
-    payload = _inflated(body, length) if flags else bytes(body)
+    body = frame[_SIZE:]
+    payload = _inflated(body, length) if flags else body if type(body) is bytes else bytes(body)
     if len(payload) != length:
         raise CodecError(f"a frame promised {length} bytes and holds {len(payload)}.")
     return payload
 
 
-def _checksum(flags: int, length: int, body: bytes | memoryview) -> int:
-    return zlib.crc32(body, zlib.crc32(_HEADER.pack(FORMAT, VERSION, flags, 0, length)))
-
-
-def _inflated(body: memoryview, length: int) -> bytes:
+def _inflated(body: bytes | memoryview, length: int) -> bytes:
     zstd = _zstd()
     if zstd is None:
         raise CodecError("a frame is compressed with zstd, which is missing here: pip install 'agent-scalekit[zstd]'.")

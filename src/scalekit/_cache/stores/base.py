@@ -20,10 +20,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from scalekit._runtime.base import Runtime
 
-__all__ = ["NEVER", "Record", "Store"]
+__all__ = ["NEVER", "Later", "Record", "Store"]
 
 NEVER: Final = 2**63 - 1
 """A time that does not come."""
+
+
+class Later(Exception):
+    """A read would hold up an event loop: do it in a thread."""
 
 
 class Record(NamedTuple):

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from scalekit import _units, settings
-from scalekit._cache.stores.base import Record
+from scalekit._cache.stores.base import Later, Record
 from scalekit._runtime.base import Runtime
 from scalekit.errors import ConfigurationError, warn
 
@@ -133,7 +133,10 @@ class Disk:
         if runtime.blocking:
             record = shared.reader.get(key, False)
         else:
-            record = await self._soon(partial(shared.reader.get, key), runtime)
+            try:
+                record = self._brief(shared.reader.get, key)
+            except Later:
+                record = await runtime.offload(partial(self._long, shared.reader.get, key))
         if shared.unsaid:
             _say(shared)
         return record
@@ -141,13 +144,10 @@ class Disk:
     async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
         shared = self._shared or await self._use(runtime)
 
-        def work(inline: bool) -> list[Record | None]:
-            return [shared.reader.get(key, inline) for key in keys]
-
         if runtime.blocking or len(keys) > _MANY:
-            records = await runtime.offload(partial(work, False))
+            records = await runtime.offload(lambda: [shared.reader.get(key, False) for key in keys])
         else:
-            records = [await self._soon(partial(shared.reader.get, key), runtime) for key in keys]
+            records = [await self.get(key, runtime) for key in keys]
         if shared.unsaid:
             _say(shared)
         return records
@@ -183,7 +183,10 @@ class Disk:
         shared = self._shared or await self._use(runtime)
         if runtime.blocking:
             return shared.reader.check(key, born, marks, False)
-        return await self._soon(partial(shared.reader.check, key, born, marks), runtime)
+        try:
+            return self._brief(shared.reader.check, key, born, marks)
+        except Later:
+            return await runtime.offload(partial(self._long, shared.reader.check, key, born, marks))
 
     def clear(self) -> None:
         """End everything in the folder, for all processes, before it returns; the room is freed in the background."""
@@ -227,25 +230,21 @@ class Disk:
     async def _use(self, runtime: Runtime) -> Shared:
         return await runtime.offload(self._open)
 
-    async def _soon(self, read: Callable[[bool], T], runtime: Runtime) -> T:
-        """On an event loop: at once as long as that is quick, else in a thread."""
-        from scalekit._cache.stores.disk_reader import Later
-
+    def _brief(self, read: Callable[..., T], *args: Any) -> T:
+        """On an event loop: a read at once as long as that is quick, else Later."""
+        if self._heat >= _HOT:
+            raise Later
         began = perf_counter()
-        try:
-            if self._heat >= _HOT:
-                raise Later
-            result = read(True)
-        except Later:
-            began = 0.0
-            result = await runtime.offload(partial(self._timed, read))
-        if began:
-            self._feel(perf_counter() - began)
+        result = read(*args, True)
+        took = perf_counter() - began
+        if took > _SLOW or self._heat:
+            self._feel(took)
         return result
 
-    def _timed(self, read: Callable[[bool], T]) -> T:
+    def _long(self, read: Callable[..., T], *args: Any) -> T:
+        """The same in a thread."""
         began = perf_counter()
-        result = read(False)
+        result = read(*args, False)
         self._feel(perf_counter() - began)
         return result
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from scalekit._cache.stores.base import NEVER, Record
+from scalekit._cache.stores.base import NEVER, Later, Record
 from scalekit._cache.stores.disk_change import RETENTION
 from scalekit._cache.stores.disk_connections import code
 from scalekit._cache.stores.disk_folder import Folder
@@ -32,17 +32,13 @@ from scalekit._cache.stores.disk_row import (
 if TYPE_CHECKING:
     from scalekit._cache.stores.disk_shared import Shared
 
-__all__ = ["Later", "Reader"]
+__all__ = ["Reader"]
 
 PATIENCE: Final = 0.25  # seconds that a read waits for a busy database
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _SHORT: Final = "SELECT head, CASE WHEN length(data) <= 65536 THEN data END FROM records WHERE id=?"
 _WHOLE: Final = "SELECT head, data FROM records WHERE id=?"
 _HEAD: Final = "SELECT head FROM records WHERE id=?"
-
-
-class Later(Exception):
-    """This read would hold up an event loop: do it in a thread."""
 
 
 class Reader:

@@ -100,7 +100,8 @@ def unseal(sealed: Any, data: Any, name: bytes) -> Record | None:
             return None
         if check != crc32(data) or size != len(data) or type(data) is not bytes:
             raise Corrupt
-        return _new(Record, (data, born, fresh, expires, cost, _marks(sealed[end:])))
+        marks = _marks(sealed[end:]) if len(sealed) > end else ()
+        return _new(Record, (data, born, fresh, expires, cost, marks))
     except Exception as error:  # not bytes at all, or too few
         raise Corrupt from error
 
@@ -112,4 +113,4 @@ def _listed(marks: tuple[str, ...]) -> bytes:
 
 @lru_cache(4096)
 def _marks(listed: bytes) -> tuple[str, ...]:
-    return tuple(json.loads(listed)) if listed else ()
+    return tuple(json.loads(listed))

@@ -50,7 +50,7 @@ class Shared:
         ) = 0
         self.tight = False  # the room is short: note what is read
         self.touched: set[int] = set()
-        self._said: set[str] = set()
+        self._said: dict[str, str] = {}
         self.queue = Queue(lambda batch: self.writer.write(batch), self.tick, EVERY)
         self._begin()
 
@@ -143,9 +143,9 @@ class Shared:
 
     def say(self, kind: str, message: str) -> None:
         """Let the next caller warn of it, once."""
-        if kind not in self._said:
-            self._said.add(kind)
-            self.unsaid.append(f"Disk: the store at {self.path} {message}")
+        said = f"Disk: the store at {self.path} {message}"
+        if self._said.setdefault(kind, said) is said:
+            self.unsaid.append(said)
 
     def tick(self) -> None:
         """Keep order; called in the queue's thread."""
