@@ -8,8 +8,8 @@ that pays.
     format  version  flags  checksum  length of the payload  body: the payload, or its zstd frame
     1       1        1      4         8 bytes, little-endian
 
-The checksum (CRC-32 of the first three bytes and all that follows it) is against accidents, not against an attacker: what a hostile body may do is bounded here (by the
-length, which a decompressor never exceeds) and in `codec.py`.
+The checksum (CRC-32 of the first three bytes and all that follows it) is against accidents, not against an attacker:
+what a hostile body may do is bounded here (by the length, which a decompressor never exceeds) and in `codec.py`.
 """
 
 from __future__ import annotations
