@@ -103,8 +103,8 @@ def disk_gets(folder: Path) -> Race:
             Contestant("diskcache, raw bytes", "get(item)", {"get": theirs.get}, shuffled),
             Contestant("diskcache, the object", "get(item)", {"get": objects.get}, shuffled),
             Contestant(f"{OURS}, sealed bytes", "(await get(item, here)).data", uses, shuffled),
-            Contestant(f"{OURS}, async", "decode(unseal((await get(item, here)).data))", uses, shuffled),
-            Contestant(f"{OURS}, sync", "decode(unseal(drive(get(item, blocking)).data))", uses, shuffled),
+            Contestant(f"{OURS}, async", "decode(unseal((await get(item, here)).data, True))", uses, shuffled),
+            Contestant(f"{OURS}, sync", "decode(unseal(drive(get(item, blocking)).data, True))", uses, shuffled),
         ],
     )
 

@@ -184,6 +184,22 @@ def test_expired_records_leave(disks: Make, disk_calls: Any) -> None:
     assert calls.get("later") == b"v"
 
 
+def test_what_is_new_stays_a_while(disks: Make, disk_calls: Any) -> None:
+    """Wherever the hand is, the records that were put last are not the ones to go."""
+    disk = disks(max_bytes=2_000_000)
+    calls = disk_calls(disk)
+    for number in range(2000):
+        calls.put(f"key {number}", b"v" * 5 * KB)
+        if number % 20 == 19:
+            disk.flush()
+            disk._shared.tick()  # type: ignore[union-attr]
+            if number % 3 == 0:
+                for old in range(number - 200, number - 150):
+                    calls.get(f"key {old}")
+            assert all(calls.get(f"key {last}") for last in range(max(0, number - 50), number + 1)), number
+    assert disk.stats().evicted > 1000
+
+
 def test_no_eviction_forgets_an_invalidation(disks: Make, disk_calls: Any) -> None:
     """A key that was ended, put anew and evicted still refuses what was born before its end."""
     disk = disks(max_bytes=1_000_000)

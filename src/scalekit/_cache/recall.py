@@ -190,7 +190,7 @@ class Tiers:
 
         store, codec = self.stores[place], self.site.codec
         try:
-            plain = unseal(record.data)
+            plain = unseal(record.data, store.proves)
             payload: bytes = plain[1:]
             if plain[:1] == _ERROR:
                 value: Any = Failure(codec.decode_error(payload))

@@ -51,6 +51,9 @@ class Store(Protocol):
     tier: str
     """What statistics and events call it: "disk"."""
 
+    proves: bool
+    """Whether it verifies, by a checksum of its own, the bytes that it gives back."""
+
     def now(self) -> int:
         """Nanoseconds on the clock that all who share this store read alike; it never goes back."""
         ...

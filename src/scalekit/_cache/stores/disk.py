@@ -87,6 +87,7 @@ class Disk:
     __module__ = "scalekit"
 
     tier = "disk"
+    proves = True
 
     def __init__(self, path: str | os.PathLike[str] | None = None, max_bytes: int | str | None = None) -> None:
         self._path = None if path is None else os.path.abspath(os.path.expanduser(os.fsdecode(path)))

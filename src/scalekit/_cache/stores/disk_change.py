@@ -35,7 +35,7 @@ __all__ = ["RETENTION", "Change"]
 RETENTION: Final = 86_400 * 1_000_000_000
 """How long a tombstone stays, in nanoseconds; no older record can be put."""
 
-_PUT: Final = "INSERT OR REPLACE INTO records VALUES(?,?,?,?)"
+_PUT: Final = "INSERT OR REPLACE INTO records(id, expires, head, data) VALUES(?,?,?,?)"
 _TOTALS: Final = """UPDATE totals SET entries=entries+?, nbytes=nbytes+?, filed=filed+?, highest=max(highest,?),
     floor=max(floor,?)"""
 

@@ -8,6 +8,11 @@ of the layout, so another version of scalekit finds a folder of its own:
     <path>/v1/records.db            and SQLite's -wal and -shm
     <path>/v1/values/               large values
     <path>/v1/records.db.corrupt-*  databases that were set aside
+
+Records lie in the order in which they were written: a transaction fills pages from end to end, where records that lay
+in the order of their ids, which are hashes, would dirty a page each. (Measured with 140,000 records of 600 bytes: a
+quarter of the time, a sixth of the bytes written; a look-up, which goes through the index of the ids, takes 0.2 µs
+more.)
 """
 
 from __future__ import annotations
@@ -31,13 +36,15 @@ __all__ = ["Folder", "is_broken"]
 VERSION: Final = "v1"
 _PATIENCE: Final = 2.0
 _SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS records(id INTEGER PRIMARY KEY, expires INTEGER NOT NULL, head BLOB NOT NULL, data BLOB);
+CREATE TABLE IF NOT EXISTS records(place INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, expires INTEGER NOT NULL,
+    head BLOB NOT NULL, data BLOB);
 CREATE INDEX IF NOT EXISTS expiring ON records(expires) WHERE expires < {NEVER};
-CREATE TABLE IF NOT EXISTS touched(id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS touched(place INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS marks(name BLOB PRIMARY KEY, time INTEGER NOT NULL, turn INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS turns ON marks(turn);
 CREATE TABLE IF NOT EXISTS totals(one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, offset INTEGER,
-    highest INTEGER DEFAULT 0, floor INTEGER DEFAULT 0, swept INTEGER DEFAULT 0, hand INTEGER DEFAULT {-(2**63)},
+    highest INTEGER DEFAULT 0, floor INTEGER DEFAULT 0, swept INTEGER DEFAULT 0,
+    hand INTEGER DEFAULT 0, lap INTEGER DEFAULT 0,
     entries INTEGER DEFAULT 0, nbytes INTEGER DEFAULT 0, filed INTEGER DEFAULT 0);
 INSERT OR IGNORE INTO totals(one) VALUES(1);
 """

@@ -1,9 +1,10 @@
 """What the writer's thread does between batches: expiry, eviction, checkpoints, and mending what others left.
 
 Eviction is CLOCK, the classic second chance. A hand, kept in the database so that all processes move the same one,
-goes around the rows in the order of their ids, which are hashes. A row that was read since it last came by is spared
-once; the others go, until there is room again. What was read is noted in a table of its own, now and then and only
-while the room is short, so reading never rewrites a record. Neighbours go together, so whole pages become free.
+goes around the rows in the order in which they were written; those that come during a lap wait for the next one. A
+row that was read since the hand last came by is spared once; the others go, until there is room again. What was read is
+noted in a table of its own, now and then and only while the room is short, so reading never rewrites a record.
+Neighbours go together, so whole pages become free.
 
 The bound is held by what the database uses (its pages less the free ones) plus the files beside it; the write-ahead log
 comes on top, a few megabytes that a checkpoint empties.
@@ -34,12 +35,12 @@ MARKS = 100_000
 EVERY: Final = 2.0  # seconds between two looks around
 _STEP: Final = 200  # rows in a transaction
 _LOG: Final = 4 * 1024 * 1024  # a longer write-ahead log gets a checkpoint
-_START: Final = -(2**63)
+_START: Final = 0
 _END: Final = 2**63 - 1
 _ORPHANS_EVERY: Final = 3600.0
 _FIRST_ORPHANS: Final = 60.0
 _PATIENCE: Final = 0.5
-_SWEEP: Final = "SELECT id, head FROM records WHERE id >= ? ORDER BY id LIMIT ?"
+_SWEEP: Final = "SELECT place, id, head FROM records WHERE place BETWEEN ? AND ? ORDER BY place LIMIT ?"
 
 
 class Keeper:
@@ -109,8 +110,8 @@ class Keeper:
             self._sweeping, self._sweep_hand = floor, _START
         for _ in range(50):
             with self._change(folder) as change:
-                rows = change.cursor.execute(_SWEEP, (self._sweep_hand, _STEP)).fetchall()
-                for row, sealed in rows:
+                rows = change.cursor.execute(_SWEEP, (self._sweep_hand, _END, _STEP)).fetchall()
+                for _, row, sealed in rows:
                     head = read_head(sealed)
                     if head is None or head.born <= floor:
                         change.drop(row, head, max(floor, change.now - RETENTION))
@@ -144,22 +145,25 @@ class Keeper:
         self.shared.tight = used > bound // 2
         if self.shared.tight:
             self._note_touched(folder)
-        laps = 0
-        while used > bound and laps < 3:  # the second lap spares nothing, the third no tombstone
+        laps = 0  # the rest of this one, one that spares, one that finds nothing to spare, one that takes tombstones
+        while used > bound and laps < 4:
             with self._change(folder) as change:
-                hand = change.cursor.execute("SELECT hand FROM totals").fetchone()[0]
-                rows = change.cursor.execute(_SWEEP, (hand, _STEP)).fetchall()
+                hand, lap = change.cursor.execute("SELECT hand, lap FROM totals").fetchone()
+                if hand == _START:
+                    lap = change.cursor.execute("SELECT max(place) FROM records").fetchone()[0] or 0
+                rows = change.cursor.execute(_SWEEP, (hand, lap, _STEP)).fetchall()
                 rows, last = _enough(rows, used - bound + bound // 50)
-                touched = change.cursor.execute("SELECT id FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
-                spared = {row for (row,) in touched} if laps == 0 else set[int]()
-                since = change.now - RETENTION if laps < 2 else change.now
-                for row, sealed in rows:
+                touched = change.cursor.execute("SELECT place FROM touched WHERE place BETWEEN ? AND ?", (hand, last))
+                spared = {place for (place,) in touched}
+                since = change.now - RETENTION if laps < 3 else change.now
+                for place, row, sealed in rows:
                     head = read_head(sealed)
-                    if head is None or row not in spared or head.expires <= change.now:
+                    if head is None or place not in spared or head.expires <= change.now:
                         lost = change.drop(row, head, since)
-                        change.floor = max(change.floor, lost if laps == 2 else 0)
-                change.cursor.execute("DELETE FROM touched WHERE id BETWEEN ? AND ?", (hand, last))
-                change.cursor.execute("UPDATE totals SET hand=?", (_START if last == _END else last + 1,))
+                        change.floor = max(change.floor, lost if laps == 3 else 0)
+                change.cursor.execute("DELETE FROM touched WHERE place BETWEEN ? AND ?", (hand, last))
+                next_hand = _START if last == _END else last + 1
+                change.cursor.execute("UPDATE totals SET hand=?, lap=?", (next_hand, lap))
                 if change.floor:
                     folder.page.lift(change.floor)  # before the tombstones are gone
             self.shared.evicted += change.dropped
@@ -173,7 +177,7 @@ class Keeper:
         new = touched - self._noted
         if new:
             with folder.connections.transaction(_PATIENCE) as cursor:
-                cursor.executemany("INSERT OR IGNORE INTO touched VALUES(?)", [(row,) for row in new])
+                cursor.executemany("INSERT OR IGNORE INTO touched VALUES(?)", [(place,) for place in new])
             self._noted = new if len(self._noted) > 100_000 else self._noted | new
 
     def _used(self, folder: Folder) -> int:
@@ -219,11 +223,11 @@ def used(cursor: sqlite3.Cursor) -> int:
     return int((pages - free) * size + filed)
 
 
-def _enough(rows: list[tuple[int, Any]], wanted: int) -> tuple[list[tuple[int, Any]], int]:
-    """The first of the rows that would free so many bytes, and the id up to which the hand has come then."""
-    for at, (row, sealed) in enumerate(rows):
+def _enough(rows: list[tuple[int, int, Any]], wanted: int) -> tuple[list[tuple[int, int, Any]], int]:
+    """The first of the rows that would free so many bytes, and the place up to which the hand has come then."""
+    for at, (place, _, sealed) in enumerate(rows):
         head = read_head(sealed)
         wanted -= 100 if head is None else 100 + head.size
         if wanted <= 0:
-            return rows[: at + 1], row
+            return rows[: at + 1], place
     return rows, rows[-1][0] if len(rows) == _STEP else _END

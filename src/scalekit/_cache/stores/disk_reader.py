@@ -36,7 +36,7 @@ __all__ = ["Reader"]
 
 PATIENCE: Final = 0.25  # seconds that a read waits for a busy database
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_SHORT: Final = "SELECT head, CASE WHEN length(data) <= 65536 THEN data END FROM records WHERE id=?"
+_SHORT: Final = "SELECT head, CASE WHEN length(data) <= 65536 THEN data END, place FROM records WHERE id=?"
 _WHOLE: Final = "SELECT head, data FROM records WHERE id=?"
 _HEAD: Final = "SELECT head FROM records WHERE id=?"
 
@@ -85,8 +85,8 @@ class Reader:
             shared.misses += 1
             return None
         shared.hits += 1
-        if shared.tight:
-            shared.touched.add(row)
+        if shared.tight and found is not None:
+            shared.touched.add(found[2])
         return record
 
     def _choose(
@@ -100,7 +100,7 @@ class Reader:
     ) -> Record | None:
         if found is None:
             return waiting[0] if waiting is not None else None
-        sealed, data = found
+        sealed, data, _ = found
         if waiting is not None:
             head = read_head(sealed)
             if head is not None and waiting[0].born > head.born:

@@ -48,7 +48,7 @@ class Shared:
         self.hits = self.misses = self.expired = self.evicted = self.corrupt = self.refused = self.errors = (
             self.busy
         ) = 0
-        self.tight = False  # the room is short: note what is read
+        self.tight = False  # the room is short: note what is read, by its place
         self.touched: set[int] = set()
         self._said: dict[str, str] = {}
         self.queue = Queue(lambda batch: self.writer.write(batch), self.tick, EVERY)
