@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ScalekitError,
         ScalekitWarning,
         StoreUnavailable,
+        StreamInterrupted,
         UnkeyableArgument,
     )
     from scalekit.settings import configure
@@ -54,6 +55,7 @@ __all__ = [
     "ScalekitWarning",
     "Stack",
     "StoreUnavailable",
+    "StreamInterrupted",
     "UnkeyableArgument",
     "bypass",
     "cache",

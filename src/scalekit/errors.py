@@ -9,6 +9,7 @@
     │   └── QueueTimeout                    no permit came within `queue_timeout`
     ├── CircuitOpen                         a breaker is open: try again after `retry_after`
     ├── DeadlineExceeded (TimeoutError)     the time given to the call is over
+    ├── StreamInterrupted                   the rest of a shared stream will not come to this reader: call again
     ├── ReentryError (RuntimeError)         a call waits for itself: break the cycle
     ├── BlockingError (RuntimeError)        waiting here would block the event loop that must finish first
     ├── StoreUnavailable                    a tier does not answer
@@ -114,6 +115,12 @@ class ReentryError(ScalekitError, RuntimeError):
 
 class BlockingError(ScalekitError, RuntimeError):
     """A sync function would block the thread of the very event loop whose tasks must finish first."""
+
+    __module__ = "scalekit"
+
+
+class StreamInterrupted(ScalekitError):
+    """The rest of a shared stream will not come; the items that came before are good."""
 
     __module__ = "scalekit"
 

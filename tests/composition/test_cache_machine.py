@@ -25,7 +25,7 @@ from scalekit import settings as house
 from scalekit._cache.stores import disk_clock
 from scalekit._runtime.eventloop import EVENT_LOOP
 
-TTL, STALE, RESCUE, NEGATIVE, THROTTLE, HANGS = 10, 10, 60, 5, 3, 200
+TTL, STALE, RESCUE, NEGATIVE, THROTTLE, HANGS = 10, 10, 60, 5, 3, 5_000
 SLOTS = [(scope, key) for scope in (None, "acme") for key in ("a", "b")]
 Slot = tuple[str | None, str]
 
@@ -453,13 +453,13 @@ class TestHouseOnDisk(HouseOnDisk.TestCase):
 
 @pytest.mark.soak
 class TestHouseOnDiskForLong(HouseOnDisk.TestCase):
-    """The same over a real disk for long: `uv run pytest -m soak`."""
+    """The same over a real disk for long: `uv run pytest -m soak -o faulthandler_timeout=0`."""
 
     settings = settings(deadline=None, max_examples=500, stateful_step_count=60)
 
 
 @pytest.mark.soak
 class TestHouseForLong(House.TestCase):
-    """The same for long: `uv run pytest -m soak`."""
+    """The same for long: `uv run pytest -m soak -o faulthandler_timeout=0`."""
 
     settings = settings(deadline=None, max_examples=5_000, stateful_step_count=80)

@@ -726,36 +726,6 @@ def test_blocking_the_loop_that_computes_raises() -> None:
     assert ask.cache.stats().entries == 0
 
 
-async def test_streams_are_refused(colour: Colour) -> None:
-    """A generator function is refused at decoration, and a stream that a function returns at the call."""
-
-    async def numbers() -> Any:
-        yield 1
-
-    with pytest.raises(scalekit.ConfigurationError, match="generator"):
-        scalekit.cache(colour.define(numbers))
-
-    @scalekit.cache
-    @colour.define
-    async def opened() -> Any:
-        return colour.define(numbers)()
-
-    with pytest.raises(scalekit.ConfigurationError, match="stream"):
-        await colour.call(opened)
-
-
-async def test_iterators_are_refused(colour: Colour) -> None:
-    """What can be read only once, such as a csv reader or a map, is refused at the call and not handed out empty."""
-
-    @scalekit.cache
-    @colour.define
-    async def rows() -> Any:
-        return map(str, [1, 2])
-
-    with pytest.raises(scalekit.ConfigurationError, match="read once"):
-        await colour.call(rows)
-
-
 async def test_computed_and_joined_are_facts(colour: Colour) -> None:
     """A flight that landed and a caller who joined are told to subscribers."""
     seen: list[Any] = []

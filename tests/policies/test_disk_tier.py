@@ -530,5 +530,5 @@ def test_a_real_sdk_stream_is_refused(disk: scalekit.Disk) -> None:
         def ask(question: str) -> Any:
             return object.__new__(cls)  # noqa: B023
 
-        with pytest.raises(scalekit.ConfigurationError, match="stream that can be read once"):
+        with pytest.raises(scalekit.ConfigurationError, match="a stream that can be read once"):
             ask("why?")

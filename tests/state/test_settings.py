@@ -36,6 +36,7 @@ def test_defaults() -> None:
         "namespace": None,
         "cache_max_entries": 10_000,
         "cache_max_bytes": 64_000_000,
+        "cache_max_stream_bytes": 8_000_000,
         "cache_throttle": 30.0,
         "cache_flight_timeout": 600.0,
         "disk_dir": None,

@@ -15,21 +15,28 @@ from scalekit._cache.flights import Flight
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
-from scalekit._cache.landing import Call, Landing, Origin, origin_of, prepared, written
+from scalekit._cache.landing import Call, Landing, Origin, failed, origin_of, prepared, seen, tell, written
+from scalekit._cache.live import Live
 from scalekit._cache.marks import MARKS
+from scalekit._cache.reader import opened
 from scalekit._cache.recall import Failure, Found
+from scalekit._cache.recorded import Recorded, frozen
 from scalekit._cache.site import MISSING, Life, Site, place_of
 from scalekit._cache.stores.memory import Entry
-from scalekit._core.stream import PLAIN, Stream
-from scalekit._core.target import Target
+from scalekit._core.stream import PLAIN, End, Stream
 from scalekit._runtime.base import Runtime
 from scalekit.errors import BlockingError, ConfigurationError, ReentryError
 
-__all__ = ["bring", "extend", "failed"]
+__all__ = ["bring", "extend"]
 
 
 async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime: Runtime) -> Any:
-    """Let the flight land; returns the value for its first caller."""
+    """Let the flight land; returns the value for its first caller.
+
+    A stream lands when it has ended: what is returned for it is `Live`, and somebody has to move it on. (A bare
+    `Stream` is the first caller's alone: the flight was given up before it was opened.)
+    """
+    version = MARKS.version
     origin, old = origin_of(site, flight.key), None
     if origin is not None and not flight.anew:
         value = await _trusted(site, flight, values, origin, runtime)
@@ -44,29 +51,34 @@ async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime:
     try:
         value = await call()
         if type(value) not in PLAIN:
-            _refuse_stream(value, site.target)
+            value = await opened(value, site.target)
     except Exception as error:
         value = await _rescued(site, flight, values, call, origin, old, error, runtime)
         if value is MISSING:
             raise
         return value
+    if type(value) is Stream:
+        if type(value.first) is not End:
+            live = Live(
+                site, flight, call, origin, version, began, value, partial(_end, site, flight, values, call, origin)
+            )
+            return live if site.flights.publish(flight, live) else value
+        await value.close()
+        value = Recorded([], frozen(site, value.first.value))
     cost = runtime.now() - began
     await _land(site, flight, values, call, origin, value, cost, runtime)
     return value
 
 
-def failed(site: Site, flight: Flight, error: BaseException) -> None:
-    """Count and tell that the function raised; an error that was kept is no run."""
-    if not flight.ran:
-        return
-    site.hot.errors += 1
-    _tell(site, flight, error)
-
-
-def _tell(site: Site, flight: Flight, error: BaseException | None) -> None:
-    if events.subscribers:
-        seconds = site.runtime.now() - flight.began
-        events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
+async def _end(
+    site: Site, flight: Flight, values: Values, call: Call, origin: Origin | None, recorded: Recorded, cost: float
+) -> None:
+    """The stream ended well."""
+    if flight.live.recording.long:
+        _deliver(site, flight, values, None, Landing(None, None, 0.0, 0.0, None))
+        tell(site, flight, None)
+    else:
+        await _land(site, flight, values, call, origin, recorded, cost, site.runtime)
 
 
 # what is known --------------------------------------------------------------------------------------------------------
@@ -79,12 +91,8 @@ async def _trusted(site: Site, flight: Flight, values: Values, origin: Origin, r
         return MISSING
     life: Life | None = entry.life
     now = runtime.now()
-    if life is None or not life.stamps or now >= min(life.usable, entry.expires):
+    if life is None or now >= min(life.usable, entry.expires) or not await _vouched(site, entry, origin, runtime):
         return MISSING
-    if not await origin.tiers.trusts(origin.name, life.marks, life.stamps, runtime):
-        site.memory.remove(site.table, entry)
-        return MISSING
-    site.vouch(entry, origin.generation)
     flight.due = now >= entry.until
     value = site.take(entry, values, now)
     if value is not MISSING:
@@ -92,6 +100,20 @@ async def _trusted(site: Site, flight: Flight, values: Values, origin: Origin, r
             flight.copy = partial(entry.thaw, entry.value)
         site.flights.deliver(flight, value, _kept_already)
     return value
+
+
+async def _vouched(site: Site, entry: Entry, origin: Origin, runtime: Runtime) -> bool:
+    """Whether the slower tiers know of nothing that ended an entry in memory."""
+    life: Life = entry.life
+    generation = origin.tiers.generation()
+    if not life.stamps:
+        return False
+    if not await origin.tiers.trusts(origin.name, life.marks, life.stamps, runtime):
+        site.memory.remove(site.table, entry)
+    if site.table.entries.get(entry.key) is not entry:  # or this process has dropped it
+        return False
+    site.vouch(entry, generation)
+    return True
 
 
 def _good(site: Site, flight: Flight, found: Found, now: float) -> bool:
@@ -178,10 +200,11 @@ async def _land(
         if ttl is None and site.simple:
             ttl = site.freshness.ttl
         elif ttl is None:
-            ttl = site.freshness.lifetime(value)
+            answer = seen(value)
+            ttl = site.freshness.lifetime(answer)
             if ttl <= 0:
                 _refuse(flight, "ttl= gave it no time")
-            elif site.when is not None and not site.when(value):
+            elif site.when is not None and not site.when(answer):
                 _refuse(flight, "when= said no")
         landing = prepared(site, flight.key, value, call, flight.began, now, ttl, cost, origin)
     except Exception as trouble:  # of what the user gave us: the answer is good all the same
@@ -193,7 +216,7 @@ async def _land(
         flight.disturbed = origin.generation
     _deliver(site, flight, values, value, landing, error)
     if error is None:
-        _tell(site, flight, None)
+        tell(site, flight, None)
     if origin is not None and flight.unstorable is None and life is not None:
         await written(site, origin, value, landing, runtime)
 
@@ -212,14 +235,15 @@ def _refuse(flight: Flight, reason: str) -> None:
 def _deliver(
     site: Site, flight: Flight, values: Values, value: Any, landing: Landing, error: BaseException | None = None
 ) -> None:
-    def keep(tree: Tree) -> str | None:
-        return "invalidated" if _spoiled(flight, landing.life) else site.keep(tree, values, *landing)
-
     if landing.thaw is not None:
         flight.copy = partial(landing.thaw, landing.stored)
     if landing.life is None:
         reason = site.flights.deliver(flight, value, site.keep, values, *landing, error=error)
     else:
+
+        def keep(tree: Tree) -> str | None:
+            return "invalidated" if _spoiled(flight, landing.life) else site.keep(tree, values, *landing)
+
         _spoiled(flight, landing.life)
         reason = site.flights.deliver(flight, value, keep, error=error)
     if reason is not None or flight.unstorable is not None:
@@ -254,7 +278,9 @@ async def _rescued(
     entry = site.table.entries.get(flight.key)
     if ours or (entry is not None and (type(entry.value) is Failure or entry.life is None or now >= entry.expires)):
         entry = None
-    if entry is not None and site.trusts(entry):
+    if entry is not None and (
+        site.trusts(entry) or (origin is not None and await _vouched(site, entry, origin, runtime))
+    ):
         site.rearm(entry, now)
     else:
         entry = None
@@ -304,11 +330,3 @@ def _last(
 
 def _kept_already(key: Any) -> None:
     return None
-
-
-def _refuse_stream(value: Any, target: Target) -> None:
-    if type(value) is Stream or hasattr(value, "__anext__") or hasattr(value, "__next__"):
-        raise ConfigurationError(
-            f"{target.name} returned {type(value).__name__}, a stream that can be read once, and streams cannot be "
-            f"cached yet. Cache a function that returns the collected items; limit and retry work on streams."
-        )

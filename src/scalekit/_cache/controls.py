@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from scalekit._cache.figures import CacheInfo, CacheStats, Kept
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
-from scalekit._cache.landing import put
+from scalekit._cache.landing import put, seen
 from scalekit._cache.marks import named
 from scalekit._cache.normal import WrongCall
 from scalekit._cache.recall import Failure
@@ -211,7 +211,9 @@ class CacheControls:
         for at, one in zip(names, await tiers.read_many([*names.values()], self._runtime), strict=True):
             now = self._site.now()
             if one is not None and now < (one.times.expires if gone else one.times.usable):
-                found[at] = _kept(one.value, one.tier, now - one.stored, now < one.times.fresh, one.times.expires - now)
+                found[at] = _kept(
+                    seen(one.value), one.tier, now - one.stored, now < one.times.fresh, one.times.expires - now
+                )
         return found
 
     def _in_memory(self, tree: Any, now: float, gone: bool) -> Kept[Any] | None:
@@ -222,7 +224,7 @@ class CacheControls:
         if life is not None and not (self._site.trusts(entry) and (gone or now < life.usable)):
             return None
         try:
-            value = entry.value if entry.thaw is None else entry.thaw(entry.value)
+            value = seen(entry.value) if entry.thaw is None else entry.thaw(entry.value)
         except Exception:  # a copier of the user's
             return None
         return _kept(value, "memory", now - entry.stored, life is None or now < life.fresh, entry.expires - now)

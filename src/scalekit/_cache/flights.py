@@ -58,6 +58,7 @@ class Flight(Shared):
     disturbed: int | None = None  # the generation it began in, if its answer was invalidated in a slower tier since
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
+    live: Any = None  # its answer is a stream that is still arriving (live.py); the waiters are its readers
 
     def __init__(
         self, key: Hashable, outer: Frame | None, home: Any, began: float, deadline: float, waiter: Waiter
@@ -70,6 +71,23 @@ class Flight(Shared):
         self.waiters = [waiter]
         self.inside = {}
         self.waits_for: list[Flight] = []  # of flights under other locks, too: only `append` and `remove` change it
+
+    @property
+    def opening(self) -> bool:
+        """True while there is nothing yet: no outcome, no first item of a stream."""
+        return self.state is State.FLYING and self.live is None
+
+    def late(self, now: float) -> bool:
+        """True if its time is over; it stands still while nobody wants more of a stream."""
+        return now >= self.deadline and not (self.live is not None and self.live.resting)
+
+    def stop(self) -> None:
+        """Nobody waits for it any more."""
+        task = self.task
+        if self.live is not None:
+            self.live.stop()
+        elif task is not None:
+            task.cancel()
 
     def take_error(self, first: bool) -> BaseException:
         """The error for one caller; with the last one it is let go, for its traceback leads back here."""
@@ -116,6 +134,8 @@ class Flights(Guarded):
 
     def __init__(self) -> None:
         self.flying: dict[Hashable, Flight] = {}
+        self.loose: set[Flight] = set()
+        """Streams that are still arriving, and that nobody can join."""
         self._forked: Callable[[], object] = int
         super().__init__()
 
@@ -137,7 +157,7 @@ class Flights(Guarded):
         first = False
         with self._lock:
             flight = self.flying.get(key)
-            if flight is not None and now < flight.deadline:
+            if flight is not None and not flight.late(now):
                 if not self._join(flight, frame, waiter):
                     flight = None
             elif known(key, now):
@@ -158,7 +178,7 @@ class Flights(Guarded):
         """A flight that nobody waits for, and that nobody's leaving ends; None if there is one already."""
         with self._lock:
             flight = self.flying.get(key)
-            if flight is not None and now < flight.deadline:
+            if flight is not None and not flight.late(now):
                 return None
             flight = self.flying[key] = Flight(key, None, home, now, now + timeout, NOBODY)
             flight.behind = True
@@ -176,7 +196,42 @@ class Flights(Guarded):
             flight.joined = (*flight.joined, frame)
         flight.waiters.append(waiter)
         flight.callers += 1
+        if flight.live is not None:
+            flight.live.recording.enter(waiter)
         return True
+
+    def publish(self, flight: Flight, live: Any) -> bool:
+        """Its answer is a stream: all who wait may begin to read; False if it was given up."""
+        with self._lock:
+            waiters = [waiter for waiter in flight.waiters if waiter is not NOBODY]
+            flying = flight.state is State.FLYING
+            if flying:
+                flight.live, flight.inline = live, False
+                for waiter in waiters:
+                    live.recording.enter(waiter)
+                if self.flying.get(flight.key) is not flight:
+                    self.loose.add(flight)
+        self.settle()
+        if flying:
+            wake(waiters, flight.home)
+        return flying
+
+    def let_go(self, flight: Flight) -> bool:
+        """Its stream became too long: nobody can join it any more. False if nobody reads it."""
+        with self._lock:
+            self._disown(flight)
+            flight.live.recording.let_go()
+            if NOBODY in flight.waiters:
+                flight.waiters.remove(NOBODY)
+            read = bool(flight.waiters)
+        self.settle()
+        return read
+
+    def disown(self, flight: Flight) -> None:
+        """Whoever comes from now on flies anew."""
+        with self._lock:
+            self._disown(flight)
+        self.settle()
 
     def land(self, flight: Flight, state: State, error: BaseException | None = None) -> None:
         """The flight ended without a value. It never waits for the lock: a flight may end in a finalizer, when its
@@ -195,8 +250,8 @@ class Flights(Guarded):
     def _fail(
         self, flight: Flight, state: State, error: BaseException | None, trace: TracebackType | None
     ) -> list[Waiter]:
+        flight.unheard = len(flight.waiters) - flight.inline
         waiters = self._end(flight, state)
-        flight.unheard = len(waiters) - flight.inline
         if flight.unheard and state is State.FAILED:
             flight.error, flight.trace = error, trace
         return waiters
@@ -225,8 +280,9 @@ class Flights(Guarded):
     def overdue(self, now: float) -> tuple[list[Flight], float | None]:
         """The flights whose time is over, and the deadline of the next one."""
         with self._lock:
-            late = [flight for flight in self.flying.values() if flight.deadline <= now]
-            soonest = min((flight.deadline for flight in self.flying.values() if flight.deadline > now), default=None)
+            flights = [*self.flying.values(), *self.loose]
+            late = [flight for flight in flights if flight.late(now)]
+            soonest = min((flight.deadline for flight in flights if flight.deadline > now), default=None)
         self.settle()
         return late, soonest
 
@@ -250,7 +306,9 @@ class Flights(Guarded):
         """`leave` for a finalizer, which cannot wait for the lock or for the flight to stop."""
 
         def decide() -> Action | None:
-            return flight.task.cancel if self._depart(flight, frame, first, waiter) else None
+            if self._depart(flight, frame, first, waiter):
+                return flight.stop
+            return None if flight.live is None else flight.live.stir
 
         self._post(decide)
 
@@ -260,7 +318,10 @@ class Flights(Guarded):
         if waiter not in flight.waiters:
             return False
         flight.waiters.remove(waiter)
-        last = not flight.waiters and flight.state is State.FLYING and flight.task is not None
+        if flight.live is not None:
+            flight.live.recording.places.pop(waiter, None)
+        flies = flight.state is State.FLYING and (flight.task is not None or flight.live is not None)
+        last = flies and not flight.waiters
         if last:
             self._disown(flight)
         return last
@@ -275,8 +336,9 @@ class Flights(Guarded):
     def _end(self, flight: Flight, state: State) -> list[Waiter]:
         flight.state, flight.ended = state, True
         self._disown(flight)
+        self.loose.discard(flight)
         waiters, flight.waiters = flight.waiters, []
-        return waiters
+        return waiters if flight.live is None else waiters + flight.live.recording.drain()
 
     def change(self, key: Hashable, reason: str, act: Callable[[], T]) -> T:
         """Disown the flight of `key` and run `act`, with no flight landing in between."""
@@ -292,9 +354,9 @@ class Flights(Guarded):
     def change_all(self, reason: str, act: Callable[[], T]) -> T:
         """`change` for every key."""
         with self._lock:
-            for flight in self.flying.values():
+            for flight in [*self.flying.values()]:
                 flight.unstorable = reason
-            self.flying.clear()
+                self._disown(flight)
             result = act()
         self.settle()
         return result
@@ -302,6 +364,8 @@ class Flights(Guarded):
     def _disown(self, flight: Flight) -> None:
         if self.flying.get(flight.key) is flight:
             del self.flying[flight.key]
+            if flight.live is not None:
+                self.loose.add(flight)
 
     def on_fork(self, act: Callable[[], object]) -> None:
         """What else to mend in a forked child: the memory that these flights fill."""
@@ -310,6 +374,7 @@ class Flights(Guarded):
     def _after_fork(self) -> None:
         self._posted.clear()
         self.flying.clear()
+        self.loose.clear()
         self._forked()
 
 

@@ -20,9 +20,10 @@ from scalekit._cache.place import LEVELS
 from scalekit._cache.site import Site
 from scalekit._core.bind import Binding, cell_of
 from scalekit._core.drive import drive
+from scalekit._core.stream import Stream, lowered
 
 SOURCE = """\
-def make(_hot, _slow, _drive, _now, _defaults):
+def make(_hot, _slow, _drive, _now, _defaults, _stream, _lowered):
     {color}def {name}({parameters}):
         try:
             _entry = _hot.fast{path}
@@ -33,7 +34,8 @@ def make(_hot, _slow, _drive, _now, _defaults):
                 return _entry.value
         except Exception:
             pass
-        return {slow}({forward})
+        _entry = {slow}({forward})
+        return _entry if type(_entry) is not _stream else _lowered(_entry, {is_async})
     return {name}
 """
 RESERVED = {
@@ -42,6 +44,8 @@ RESERVED = {
     "_drive",
     "_now",
     "_defaults",
+    "_stream",
+    "_lowered",
     "_entry",
     "_kind0",
     "_kind1",
@@ -62,7 +66,9 @@ def compiled(binding: Binding, site: Site) -> Callable[..., Any] | None:
     hot.place = cell_of(binding, "hot")
     hot.open = True
     defaults = {name: parameter.default for name, parameter in _parameters(site).items()}
-    wrapper: Callable[..., Any] = _make(source)(hot, binding.cells["handler"], drive, site.now, defaults)
+    wrapper: Callable[..., Any] = _make(source)(
+        hot, binding.cells["handler"], drive, site.now, defaults, Stream, lowered
+    )
     return wrapper
 
 
@@ -77,7 +83,8 @@ def _source(site: Site) -> str | None:
     if not site.signature.direct or forms & {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}:
         return None
     if (
-        site.memory.touches
+        site.target.shape.is_stream
+        or site.memory.touches
         or not (site.in_memory and site.lasting)
         or site.scoper
         or RESERVED & parameters.keys()
@@ -122,6 +129,7 @@ def _source(site: Site) -> str | None:
         path=path,
         unpack=unpack or "pass",
         same=" and ".join(checks) or "True",
+        is_async=is_async,
         slow="await _slow" if is_async else "_drive(_slow",
         forward=", ".join(forward) + ("" if is_async else ")"),
     )

@@ -5,15 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+from scalekit import events
 from scalekit._cache.copies import Thaw
+from scalekit._cache.flights import Flight
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
 from scalekit._cache.recall import Failure, Tiers
+from scalekit._cache.recorded import Recorded
 from scalekit._cache.site import Life, Site, place_of
 from scalekit._runtime.base import Runtime
 
-__all__ = ["Call", "Landing", "Origin", "origin_of", "prepared", "put", "written"]
+__all__ = ["Call", "Landing", "Origin", "failed", "origin_of", "prepared", "put", "seen", "tell", "written"]
 
 Call = partial[Any]
 """The rest of the stack with the call's arguments: `call()` runs it, `call.args` and `call.keywords` are those."""
@@ -67,7 +70,7 @@ def prepared(
     if site.tags is not None:
         tags = site.tags.of_call(call.args, call.keywords)
         if type(value) is not Failure:
-            tags += site.tags.of_value(value)
+            tags += site.tags.of_value(seen(value))
     stored, thaw = site.freeze(value)
     times, place = site.times(now, ttl, cost, type(value) is Failure), place_of(tree)
     if origin is None and not tags and place is None and site.freshness.plain:
@@ -79,6 +82,26 @@ def prepared(
         life.end = now + ttl
         life.rewrite = FOREVER if origin is None else now + site.freshness.sliding / 2
     return Landing(stored, thaw, times.renew, times.expires, life)
+
+
+def seen(value: Any) -> Any:
+    """What the user's functions are shown of an answer: of a stream the list of its items."""
+    return value.answer() if type(value) is Recorded else value
+
+
+def failed(site: Site, flight: Flight, error: BaseException) -> None:
+    """Count and tell that the function raised; an error that was kept is no run."""
+    if not flight.ran:
+        return
+    site.hot.errors += 1
+    tell(site, flight, error)
+
+
+def tell(site: Site, flight: Flight, error: BaseException | None) -> None:
+    """Tell that the function has run."""
+    if events.subscribers:
+        seconds = site.runtime.now() - flight.began
+        events.emit(events.Computed(site.target.name, seconds, error, flight.callers))
 
 
 async def written(site: Site, origin: Origin, value: Any, landing: Landing, runtime: Runtime) -> None:
@@ -95,8 +118,10 @@ async def written(site: Site, origin: Origin, value: Any, landing: Landing, runt
 
 async def put(site: Site, values: Values, tree: Tree, call: Call, value: Any, runtime: Runtime) -> None:
     """Keep an answer that did not come from the function; what flies for its key will not replace it."""
+    if site.streams:
+        value = Recorded.of(site, value)
     now, origin = runtime.now(), origin_of(site, tree)
-    landing = prepared(site, tree, value, call, now, now, site.freshness.lifetime(value), 0.0, origin)
+    landing = prepared(site, tree, value, call, now, now, site.freshness.lifetime(seen(value)), 0.0, origin)
     reason = site.flights.change(tree, "replaced", lambda: site.keep(tree, values, *landing))
     if reason is not None:
         site.unstored(reason)

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from scalekit import events
-from scalekit._cache.bring import bring, failed
+from scalekit._cache.bring import bring
 from scalekit._cache.flights import Flight, State
 from scalekit._cache.index import Values
-from scalekit._cache.landing import Call
+from scalekit._cache.landing import Call, failed
+from scalekit._cache.live import Live
+from scalekit._cache.reader import LOOK, Reader, overdue
 from scalekit._cache.site import MISSING, Site
 from scalekit._core.crew import CREW
 from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame, current, living
+from scalekit._core.stream import Stream
 from scalekit._runtime.base import Waiter
 from scalekit._runtime.blocking import BLOCKING, on_event_loop
-from scalekit.errors import BlockingError, DeadlineExceeded, ReentryError
+from scalekit.errors import BlockingError, ReentryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from scalekit._runtime.eventloop import AsyncioLoop, TrioLoop
 
     Loop = AsyncioLoop | TrioLoop
-
-LOOK = 1.0
-"""Seconds between two looks whether another event loop, which may end without a word, still runs our flight."""
 
 
 async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
@@ -53,29 +53,46 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
             flight.inline, flight.anew = False, anew
             _spawn(site, flight, values, call, loop)
         try:
-            if flight.home is loop.home:
-                if flight.state is State.FLYING:
-                    await waiter.wait()
-            else:
-                while not await waiter.wait(LOOK) and flight.state is State.FLYING:
+            if flight.home is not loop.home:
+                while flight.opening and not await waiter.wait(LOOK):
                     if runtime.gone(flight.home):
                         flights.land(flight, State.ABANDONED)
+            elif flight.opening:
+                await waiter.wait()
         except GeneratorExit:
             flights.leave_unheard(flight, frame, first, waiter)
             raise
         except BaseException:
-            last_word, task = loop.waiter(), flight.task
+            last_word = loop.waiter()
             if flights.leave(flight, frame, first, waiter, last_word):
-                task.cancel()
+                flight.stop()
                 if not flight.started:  # a task cancelled before its first step never enters its body
                     flights.land(flight, State.ABANDONED)
                 if flight.home is loop.home:
                     await last_word.outlast(flight.deadline - runtime.now())
             raise
+        if flight.live is not None:
+            reader = Reader(site, flight, frame, first, waiter, loop)
+            if first or await _still_good(site, reader):
+                return await reader.stream()
+            continue
         if frame is not None:
             flights.arrive(flight, frame, first)
         if _answers(flight, first, asked):
             return _outcome(site, flight, first)
+
+
+async def _still_good(site: Site, reader: Reader) -> bool:
+    """Whether who comes later may read a stream that has begun; if not, it leaves it to those who read already."""
+    try:
+        if await reader.live.trusted(site.runtime):
+            return True
+    except BaseException:
+        reader.leave()
+        raise
+    site.flights.disown(reader.flight)
+    await reader.close()
+    return False
 
 
 def _spawn(site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
@@ -97,7 +114,12 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
     flight.started = True
     current.set(flight)
     try:
-        await bring(site, flight, values, call, site.runtime)
+        value = await bring(site, flight, values, call, site.runtime)
+        if type(value) is Live:
+            await value.run(loop, partial(_watch, site, loop))
+            site.flights.land(flight, State.ABANDONED)
+        elif type(value) is Stream:  # too late for everybody
+            await value.close()
         if flight.due:
             behind(site, values, flight.key, call)
     except GeneratorExit:
@@ -153,26 +175,41 @@ async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: boo
         if first:
             flight.anew = anew
             try:
-                return await _fly_here(site, flight, values, call)
+                value = await _fly_here(site, flight, values, call)
             finally:
-                if frame is not None:
+                if frame is not None and flight.live is None:
                     flights.arrive(flight, frame, first)
-        if flight.home == here and on_event_loop():
-            flights.leave_unheard(flight, frame, first, waiter)
-            raise BlockingError(
-                f"{site.target.name} would block this thread until another call of it has ended, but that one "
-                f"runs on this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
-            )
-        if flight.home == here:  # left behind where the stack had ended: nobody flies it any more
-            flights.land(flight, State.ABANDONED)
-        try:
-            if not await waiter.wait(flight.deadline - runtime.now()):
-                flights.land(flight, State.OVERDUE)
-        finally:
-            if frame is not None:
-                flights.arrive(flight, frame, first)
+            if type(value) is Live:
+                return await Reader(site, flight, frame, first, waiter, None).stream()
+            return value
+        if flight.opening:
+            await _wait_in_thread(site, flight, frame, here, waiter)
+        if flight.live is not None:
+            reader = Reader(site, flight, frame, first, waiter, None)
+            if await _still_good(site, reader):
+                return await reader.stream()
+            continue
+        if frame is not None:
+            flights.arrive(flight, frame, first)
         if _answers(flight, first, asked):
             return _outcome(site, flight, first)
+
+
+async def _wait_in_thread(site: Site, flight: Flight, frame: Frame | None, here: int, waiter: Waiter) -> None:
+    if flight.home == here and on_event_loop():
+        site.flights.leave_unheard(flight, frame, False, waiter)
+        raise BlockingError(
+            f"{site.target.name} would block this thread until another call of it has ended, but that one "
+            f"runs on this very thread. Call it from a thread, as in `await asyncio.to_thread(...)`."
+        )
+    if flight.home == here:  # left behind where the stack had ended: nobody flies it any more
+        site.flights.land(flight, State.ABANDONED)
+    try:
+        if not await waiter.wait(flight.deadline - BLOCKING.now()):
+            site.flights.land(flight, State.OVERDUE)
+    except BaseException:
+        site.flights.leave_unheard(flight, frame, False, waiter)
+        raise
 
 
 async def _fly_here(site: Site, flight: Flight, values: Values, call: Call) -> Any:
@@ -204,8 +241,16 @@ def behind(site: Site, values: Values, tree: Any, call: Call) -> None:
         _spawn(site, flight, values, call, loop)
         return
     context = copy_context()
-    if not CREW.offer(lambda: context.run(drive, _fly_here(site, flight, values, call))):
+    if not CREW.offer(lambda: context.run(drive, _fly_behind(site, flight, values, call))):
         site.flights.land(flight, State.ABANDONED)
+
+
+async def _fly_behind(site: Site, flight: Flight, values: Values, call: Call) -> None:
+    value = await _fly_here(site, flight, values, call)
+    if type(value) is Live:
+        value.read_all()
+    elif type(value) is Stream:
+        await value.close()
 
 
 def known(site: Site, values: Values, tree: Any) -> Any:
@@ -249,7 +294,9 @@ def _answers(flight: Flight, first: bool, asked: tuple[float, int]) -> bool:
     if first:
         return True
     now, generation = asked
-    return (flight.spoiled is None or now < flight.spoiled) and flight.disturbed in (None, generation)
+    return (flight.spoiled is None or now < flight.spoiled) and (
+        flight.disturbed is None or generation <= flight.disturbed
+    )
 
 
 def _outcome(site: Site, flight: Flight, first: bool) -> Any:
@@ -261,10 +308,7 @@ def _outcome(site: Site, flight: Flight, first: bool) -> Any:
             raise error
         finally:
             del error  # or the traceback would hold the frame that holds the exception
-    raise DeadlineExceeded(
-        f"{site.target.name}: the call that {flight.callers} callers waited for took longer than flight_timeout "
-        f"({site.flight_timeout:g} s), and was given up. Its key is free; the next caller starts anew."
-    )
+    raise overdue(site, flight)
 
 
 def _unknown(tree: Any, now: float) -> None:

@@ -27,6 +27,8 @@ def path_of(tree: Any, scoped: bool, receiver: int | None) -> tuple[Any, ...]:
         first, tree = (receiver,), tree[1]
     if type(tree) is str:
         return (tree,)
+    if len(tree) == 2:
+        return (*first, tree[1])
     values = tree[1:]
     if len(values) > LEVELS or not (first or values):
         return (*first, values)

@@ -15,14 +15,17 @@ from scalekit._cache.flights import nearest
 from scalekit._cache.freshness import Freshness
 from scalekit._cache.hot import compiled
 from scalekit._cache.index import Values
+from scalekit._cache.landing import seen
 from scalekit._cache.miss import behind, in_task, in_thread
 from scalekit._cache.normal import WrongCall
+from scalekit._cache.recorded import Recorded, replay
 from scalekit._cache.site import MISSING, Site
 from scalekit._cache.stores.memory import Memory
 from scalekit._core.bind import Binding
 from scalekit._core.effect import refused
 from scalekit._core.lineage import current
 from scalekit._core.policy import Handler, Policy, Settings
+from scalekit._core.stream import Stream, collected
 from scalekit._core.target import Target
 from scalekit.errors import ConfigurationError
 
@@ -49,6 +52,8 @@ class Cache(Policy):
         Freshness(settings)  # complains now, not at the first function
         if settings["flight_timeout"] is not None:
             _units.seconds(settings["flight_timeout"], "flight_timeout")
+        if settings["max_bytes"] is not None:
+            _units.size(settings["max_bytes"], "max_bytes")
         if settings["copy"] is True or not (settings["copy"] in ("auto", False) or callable(settings["copy"])):
             raise ConfigurationError(f'cache: copy={settings["copy"]!r} is none of "auto", False and a function.')
         if not isinstance(settings["version"], str | None):
@@ -73,11 +78,6 @@ class Cache(Policy):
         return site
 
     def around(self, proceed: Handler, target: Target) -> Handler:
-        if target.shape.is_stream:
-            raise ConfigurationError(
-                f"{target.name} is a generator function, and streams cannot be cached yet. Cache the function that "
-                f"collects its items, as in `list(...)`; limit and retry work on streams."
-            )
         if target.effect:
             raise refused(target.name)
         site = self.site(target)
@@ -92,17 +92,17 @@ class Cache(Policy):
                 pass
             else:
                 now = site.now()
+                value: Any = MISSING
                 entry = site.find(tree, now)
-                if entry is None:
-                    return await miss(site, values, tree, partial(proceed, *args, **kwargs))
-                if now >= entry.until:
-                    behind(site, values, tree, partial(proceed, *args, **kwargs))
-                value = site.take(entry, values, now)
+                if entry is not None:
+                    if now >= entry.until:
+                        behind(site, values, tree, partial(proceed, *args, **kwargs))
+                    value = site.take(entry, values, now)
+                    if value is not MISSING and entry.life is not None and now >= entry.life.rewrite:
+                        await extend(site, entry, tree, runtime)
                 if value is MISSING:
-                    return await miss(site, values, tree, partial(proceed, *args, **kwargs))
-                if entry.life is not None and now >= entry.life.rewrite:
-                    await extend(site, entry, tree, runtime)
-                return value
+                    value = await miss(site, values, tree, partial(proceed, *args, **kwargs))
+                return value if type(value) is not Recorded else replay(value)
             return await proceed(*args, **kwargs)  # which says in Python's own words what is wrong
 
         runtime = target.runtime
@@ -114,7 +114,8 @@ class Cache(Policy):
         values, tree = site.key(args, kwargs)
         site.flights.change(tree, "refreshed", lambda: None)
         miss = in_thread if site.target.runtime.blocking else in_task
-        return await miss(site, values, tree, partial(site.inner, *args, **kwargs), anew=True)
+        value = await miss(site, values, tree, partial(site.inner, *args, **kwargs), anew=True)
+        return await collected(value) if type(value) is Stream else seen(value)
 
     def compiled(self, binding: Binding) -> Callable[..., Any] | None:
         """The wrapper that answers hits by itself, if this is the outermost layer."""
@@ -193,6 +194,7 @@ def cache(
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
     tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
+    max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
 ) -> Cache: ...
@@ -219,6 +221,7 @@ def cache(
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
     tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
+    max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
 ) -> Any:
@@ -250,6 +253,7 @@ def cache(
         tiers: from the fastest to the slowest: ["memory"], ["memory", "disk"], [Memory(...), Disk(...)], ["disk"].
             Default: memory (10,000 entries and 64 MB for each function), and the disk if the setting `disk_dir` names
             one and the function has a `ttl`.
+        max_bytes: how much of one stream is recorded (default 8 MB): a longer one is handed on, and not kept.
         flight_timeout: after how long a hung call no longer holds its key (default 10 minutes).
         name: one policy of that name in this process.
 
@@ -257,7 +261,7 @@ def cache(
     says so; `None` is a value. Bare `@cache` works.
 
     Raises:
-        ConfigurationError: at decoration: a wrong argument, a generator function, a function marked `@scalekit.effect`.
+        ConfigurationError: at decoration: a wrong argument, a function marked `@scalekit.effect`.
         UnkeyableArgument: at a call: an argument has no value to make a key of; the message names the remedies.
         ReentryError: at a call that waits for itself.
         DeadlineExceeded: the shared call took longer than `flight_timeout`.
@@ -289,6 +293,7 @@ def cache(
         "types": tuple(types),
         "codec": codec,
         "tiers": tiers,
+        "max_bytes": max_bytes,
         "flight_timeout": flight_timeout,
     }
     policy = Cache.named(name, given)

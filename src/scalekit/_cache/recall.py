@@ -14,6 +14,7 @@ from scalekit import events
 from scalekit._cache.flights import twin
 from scalekit._cache.freshness import FOREVER, Times
 from scalekit._cache.key import Tree
+from scalekit._cache.recorded import Recorded
 from scalekit._cache.stores.base import NEVER, Record, Store
 from scalekit._runtime.base import Runtime
 from scalekit.errors import CodecError, warn
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "Found", "Tiers"]
 
-_VALUE, _ERROR = b"v", b"e"
+_VALUE, _ERROR, _STREAM = b"v", b"e", b"s"
 _SECOND = 1_000_000_000
 
 
@@ -140,6 +141,8 @@ class Tiers:
         try:
             if type(value) is Failure:
                 plain = _ERROR + self.site.codec.encode_error(value.error)
+            elif type(value) is Recorded:
+                plain = _STREAM + (value.encode(self.site) if payload is None else payload)
             else:
                 plain = _VALUE + (self.site.codec.encode(value) if payload is None else payload)
         except CodecError as error:
@@ -196,6 +199,8 @@ class Tiers:
                 value: Any = Failure(codec.decode_error(payload))
             elif plain[:1] == _VALUE:
                 value = codec.decode(payload)
+            elif plain[:1] == _STREAM:
+                value = Recorded.decode(self.site, payload)
             else:
                 raise CodecError(f"a value of an unknown kind {plain[:1]!r}")
         except CodecError as error:

@@ -23,6 +23,7 @@ from scalekit._cache.labels import Scoper, Tags
 from scalekit._cache.marks import MARKS, named
 from scalekit._cache.normal import Signature, WrongCall, key_maker
 from scalekit._cache.recall import Failure, Tiers
+from scalekit._cache.recorded import Recorded
 from scalekit._cache.scope import Place, ambient, watch
 from scalekit._cache.stores.memory import Entry, Memory, Table
 from scalekit._core.guarded import Guarded
@@ -46,6 +47,8 @@ class Missing:
 
 MISSING = Missing()
 SCOPED = "scope"
+_NO_VALUE = (Failure, Recorded)
+"""What the fast index cannot hand out as it is."""
 
 
 class Life:
@@ -98,6 +101,7 @@ class Site:
         self.scoper = Scoper(given["scope"], target.function, target.name) if given["scope"] is not None else None
         self.copy = given["copy"]
         self.version = given["version"]
+        self._max_bytes = None if given["max_bytes"] is None else _units.size(given["max_bytes"], "max_bytes")
         hung = given["flight_timeout"]
         self._flight_timeout = None if hung is None else _units.seconds(hung, "flight_timeout")
         self.in_memory = arrangement.in_memory
@@ -158,6 +162,16 @@ class Site:
                 else:
                     self.hot.fast = self.table.fast
         return self.tiers
+
+    @property
+    def streams(self) -> bool:
+        """Whether an answer is a stream, as far as one can know before a call."""
+        return self.target.shape.is_stream or self.target.declares_stream
+
+    @property
+    def max_stream_bytes(self) -> int:
+        """How much of one stream is recorded."""
+        return self._max_bytes or settings.lookup("cache_max_stream_bytes")
 
     @property
     def timed(self) -> bool:
@@ -310,6 +324,8 @@ class Site:
                 self._slide(entry, now)
         if type(value) is Failure:
             raise value.again()
+        if type(value) is Recorded:
+            return value
         if entry.thaw is None and (entry.kind is None or (life is not None and life.index != self.table.cleared)):
             open_fast(self, values, entry)
         return value
@@ -350,20 +366,20 @@ class Site:
         entry = Entry(tree, stored, thaw, expires, life, until, now)
         if not self.memory.put(self.table, entry, now):
             return "larger than the memory tier"
-        if thaw is None and type(stored) is not Failure:
+        if thaw is None and type(stored) not in _NO_VALUE:
             open_fast(self, values, entry)
         return None
 
     def freeze(self, value: Any) -> tuple[Any, Thaw | None]:
         """The form in which a value is kept."""
         kind, how = type(value), self.copy
-        if kind in SHARED or kind is Failure or how is False or immutable(value):
+        if kind in SHARED or kind in _NO_VALUE or how is False or immutable(value):
             return value, None
         return (how(value), how) if callable(how) else copied(value, self.codec.encode, self.decode)
 
     def thawed(self, value: Any, payload: bytes) -> tuple[Any, Thaw | None]:
         """`freeze` for a value that came with its bytes."""
-        if self.copy == "auto" and type(value) not in SHARED and not immutable(value):
+        if self.copy == "auto" and type(value) not in (*SHARED, *_NO_VALUE) and not immutable(value):
             return payload, self.decode
         return self.freeze(value)
 

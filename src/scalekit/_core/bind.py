@@ -184,10 +184,10 @@ def _wrapper(shape: Shape, handler: Cell) -> Wrapper:
 
     async def awaiting(*args: Any, **kwargs: Any) -> Any:
         value = await handler(*args, **kwargs)
-        return value if type(value) is not Stream else lowered(value)
+        return value if type(value) is not Stream else lowered(value, True)
 
     def blocking(*args: Any, **kwargs: Any) -> Any:
         value = drive(handler(*args, **kwargs))
-        return value if type(value) is not Stream else lowered(value)
+        return value if type(value) is not Stream else lowered(value, False)
 
     return awaiting if shape is Shape.COROUTINE else blocking

@@ -11,7 +11,8 @@ SDK's own object in a thin proxy.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
+from itertools import chain
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -33,9 +34,13 @@ class End:
 
 
 class Stream:
-    """An open stream: `first` is an item or an `End`; `next()` gives the following ones; `close()` is called once."""
+    """An open stream: `first` is an item or an `End`; `next()` gives the following ones; `close()` is called once.
 
-    __slots__ = ("close", "first", "next", "source")
+    `source` is what the function gave; None where that is nothing but its items. `ready()`, if there is one, iterates
+    over those of the following items that are at hand.
+    """
+
+    __slots__ = ("close", "first", "next", "ready", "source")
 
     def __init__(
         self,
@@ -43,11 +48,17 @@ class Stream:
         next: Callable[[], Coroutine[Any, Any, Any]],  # noqa: A002  # the word of the protocol
         close: Callable[[], Coroutine[Any, Any, None]],
         source: Any,
+        ready: Callable[[], Iterator[Any]] | None = None,
     ) -> None:
         self.first = first
         self.next = next
         self.close = close
         self.source = source
+        self.ready = ready
+
+    def at_hand(self, item: Any) -> Iterable[Any]:
+        """`item`, and what can be had without asking."""
+        return (item,) if self.ready is None else chain((item,), self.ready())
 
 
 async def open_sync(source: Iterator[Any]) -> Stream:
@@ -90,14 +101,15 @@ def generator_function(opening: Callable[..., Any]) -> Callable[..., Generator[A
         item = stream.first
         try:
             while type(item) is not End:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as thrown:
-                    raise _refused("throw()") from thrown
-                if sent is not None:
-                    raise _refused("send()")
+                for one in stream.at_hand(item):
+                    try:
+                        sent = yield one
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        raise _refused("throw()") from thrown
+                    if sent is not None:
+                        raise _refused("send()")
                 item = drive(stream.next())
             return item.value
         finally:
@@ -114,14 +126,15 @@ def async_generator_function(opening: Callable[..., Any]) -> Callable[..., Async
         item = stream.first
         try:
             while type(item) is not End:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as thrown:
-                    raise _refused("athrow()") from thrown
-                if sent is not None:
-                    raise _refused("asend()")
+                for one in stream.at_hand(item):
+                    try:
+                        sent = yield one
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        raise _refused("athrow()") from thrown
+                    if sent is not None:
+                        raise _refused("asend()")
                 item = await stream.next()
         finally:
             await stream.close()
@@ -212,10 +225,21 @@ def _agenerated(stream: Stream) -> AsyncGenerator[Any, None]:
     return async_generator_function(opened)()
 
 
-def lowered(stream: Stream) -> Any:
+def lowered(stream: Stream, is_async: bool) -> Any:
     """What the caller gets for a stream that a function returned: the same kind of thing that the function gave."""
-    if isinstance(stream.source, AsyncGeneratorType):
-        return _agenerated(stream)
-    if isinstance(stream.source, GeneratorType):
-        return _generated(stream)
-    return AsyncStreamProxy(stream) if hasattr(type(stream.source), "__anext__") else StreamProxy(stream)
+    if stream.source is None or isinstance(stream.source, AsyncGeneratorType | GeneratorType):
+        return _agenerated(stream) if is_async else _generated(stream)
+    return AsyncStreamProxy(stream) if is_async else StreamProxy(stream)
+
+
+async def collected(stream: Stream) -> list[Any]:
+    """All items of a stream, which is closed then."""
+    items: list[Any] = []
+    item = stream.first
+    try:
+        while type(item) is not End:
+            items += stream.at_hand(item)
+            item = await stream.next()
+    finally:
+        await stream.close()
+    return items

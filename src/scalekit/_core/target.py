@@ -91,7 +91,7 @@ class Target:
         return self.signature == inspect.signature(self.function, follow_wrapped=False)
 
     @functools.cached_property
-    def _declares_stream(self) -> bool:
+    def declares_stream(self) -> bool:
         annotation = getattr(inspect.unwrap(self.function), "__annotations__", {}).get("return", "")
         text = annotation if isinstance(annotation, str) else repr(annotation)
         return any(word in text for word in ("Iterator", "Generator", "Stream"))
@@ -153,7 +153,7 @@ class Target:
             stream = True
         else:
             stream = hasattr(type(value), "__anext__" if self.shape.is_async else "__next__") and (
-                self._declares_stream or hasattr(value, "response")
+                self.declares_stream or hasattr(value, "response")
             )
         if not stream:
             return value

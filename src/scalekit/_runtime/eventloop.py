@@ -103,6 +103,9 @@ class AsyncioLoop:
     def later(self, seconds: float, act: Callable[[], object]) -> None:
         self.home.call_later(seconds, act)
 
+    def soon(self, act: Callable[[], object]) -> None:
+        self.home.call_soon(act)
+
     def asked_to_stop(self) -> bool:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
@@ -188,6 +191,9 @@ class TrioLoop:
 
         TrioTask(self.home, body(), Context())
 
+    def soon(self, act: Callable[[], object]) -> None:
+        self.home.run_sync_soon(act)
+
     def asked_to_stop(self) -> bool:
         return True  # only a scope cancels in trio, and no scope of the user's is around a task of ours
 
@@ -222,6 +228,12 @@ class EventLoop:
         import anyio.to_thread
 
         return await anyio.to_thread.run_sync(work)
+
+    def runs(self, home: Any) -> bool:
+        """True if this thread is running that event loop at this moment."""
+        if isinstance(home, asyncio.AbstractEventLoop):
+            return home is running_loop()
+        return in_trio() and TrioLoop().home is home
 
     def gone(self, home: Any) -> bool:
         """True when that event loop will never run again."""

@@ -10,7 +10,13 @@ and a cache that keeps them replays them to everybody.
     pydantic-ai .finish_reason, .state; of a run's result: .response
     MCP         .isError, .is_error
 
-The same is found in dicts (the providers' JSON) and in a list or tuple of answers. A word counts only where it is known
+The same is found in dicts (the providers' JSON), in a list or tuple of answers, and in the list of a stream's events:
+
+    openai      chunks: .choices[*].finish_reason, .delta.refusal; of responses: the last event's .response
+    anthropic   message_delta: .delta.stop_reason
+    bedrock     ["messageStop"]["stopReason"]
+
+A word counts only where it is known
 whose it is: a dict of the user's own with a "status" says nothing here.
 """
 
@@ -39,6 +45,7 @@ _UNFINISHED = words(
 )
 _UNFIT = _TRUNCATED | _REFUSED | _UNFINISHED
 _REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+_BEGINNINGS = words("message_start response.created response.queued response.in_progress")
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
 
 
@@ -83,7 +90,8 @@ def is_tool_error(answer: Any) -> bool:
 def is_complete(answer: Any) -> bool:
     """True if an answer is worth keeping: not truncated, no refusal, no tool's error, and not failed or still queued.
 
-    Made for `when=`. Of a list or tuple, True if all in it are. Texts, numbers, None and whatever says nothing of
+    Made for `when=`. Of a list or tuple, True if all in it are; of the events of a model's stream, if one of them says
+    that the answer has ended, and none that it was cut short. Texts, numbers, None and whatever says nothing of
     itself are complete; never raises.
 
     >>> import scalekit
@@ -96,7 +104,13 @@ def is_complete(answer: Any) -> bool:
     >>> complete.cache.contains("to be or not to be", 99), complete.cache.contains("to be or not to be", 2)
     (True, False)
     """
-    return not any(_tool_failed(one) or any(word in _UNFIT for word in _words(one)) for one in _answers(answer))
+    begun = ended = False
+    for one in _answers(answer):
+        said = [word for word in _words(one) if word]
+        if _tool_failed(one) or any(word in _UNFIT for word in said):
+            return False
+        begun, ended = begun or _is_event(one), ended or bool(said)
+    return ended or not begun
 
 
 def _answers(answer: Any) -> Iterator[Any]:
@@ -106,7 +120,14 @@ def _answers(answer: Any) -> Iterator[Any]:
             yield one
 
 
+def _is_event(one: Any) -> bool:
+    """Whether it is of a model's stream, whose last events say how it ended."""
+    return _word(get(one, "object")) == "chat.completion.chunk" or _word(get(one, "type")) in _BEGINNINGS
+
+
 def _words(answer: Any) -> Iterator[str]:
+    if _word(get(answer, "type")) in _BEGINNINGS:  # an answer that has only begun is in it
+        return
     for place in (answer, get(answer, "response_metadata"), get(answer, "response")):
         if type(place) not in _PLAIN:
             yield from _said(place)
@@ -114,10 +135,11 @@ def _words(answer: Any) -> Iterator[str]:
 
 def _said(place: Any) -> Iterator[str]:
     """All that one place says of how its answer ended, as the provider's words in lower case."""
-    for part in (place, *elements(get(place, "choices")), *elements(get(place, "candidates"))):
+    delta, stop = get(place, "delta"), get(place, "messageStop")
+    for part in (place, delta, stop, *elements(get(place, "choices")), *elements(get(place, "candidates"))):
         for name in _REASONS:
             yield _word(get(part, name))
-        if _word(get(get(part, "message"), "refusal")):
+        if _word(get(get(part, "message"), "refusal")) or _word(get(get(part, "delta"), "refusal")):
             yield "refusal"
     if _word(get(place, "object")) == "response":  # openai's; other things have a status too
         yield _word(get(place, "status"))

@@ -59,7 +59,7 @@ class Store(Protocol):
         ...
 
     def generation(self) -> int:
-        """A number that is another one after each invalidation or mark, whichever process made it; costs nanoseconds.
+        """A number that grows with each invalidation or mark, whichever process made it; costs nanoseconds.
 
         An odd number: one is being made right now, so nothing is certain.
         """

@@ -105,16 +105,15 @@ class Table:
 
     def open_fast(self, entry: Entry) -> None:
         """Put `entry` into the fast index, a dict of dicts; a scope has one of its own."""
-        *upper, last = self._path(entry)
-        level: dict[Any, Any] = self.fast if self._place(entry) is None else self.places
-        for part in upper:
+        level, path = self._path(entry)
+        for part in path[:-1]:
             level = level.setdefault(part, {})
-        level[last] = entry
+        level[path[-1]] = entry
 
     def close_fast(self, entry: Entry) -> None:
         """Take it out, and the levels that are empty then. Readers hold no lock, so whoever is faster wins."""
-        path = self._path(entry)
-        levels = [self.fast if self._place(entry) is None else self.places]
+        level, path = self._path(entry)
+        levels = [level]
         for part in path[:-1]:
             below = levels[-1].get(part)
             if below is None:
@@ -127,13 +126,11 @@ class Table:
             if level:
                 return
 
-    def _place(self, entry: Entry) -> Any:
-        return None if entry.life is None else entry.life.place
-
-    def _path(self, entry: Entry) -> tuple[Any, ...]:
-        place = self._place(entry)
+    def _path(self, entry: Entry) -> tuple[dict[Any, Any], tuple[Any, ...]]:
+        """The outermost dict, and the subscripts from there."""
+        place = None if entry.life is None else entry.life.place
         path = path_of(entry.key, place is not None, None if entry.receiver is None else entry.receiver[0])
-        return path if place is None else (place, *path)
+        return (self.fast, path) if place is None else (self.places, (place, *path))
 
     def clear_fast(self) -> None:
         """Empty the fast index: each entry has to be looked at before it may come back."""

@@ -27,6 +27,7 @@ _HELP = {
     "median": "median seconds of a call",
     "sigma": "spread of the log-normal latency; 0 makes every call take the median",
     "failures": "share of the accepted calls that end in a 500",
+    "broken": "share of the streams whose connection drops half-way",
     "seed": "seed of latencies and failures",
     "requests_per_minute": "quota shown in x-ratelimit-*-requests and enforced",
     "tokens_per_minute": "quota shown in x-ratelimit-*-tokens and enforced",

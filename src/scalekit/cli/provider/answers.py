@@ -13,7 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, cast
 
 _WORD = re.compile(r"[a-z_][a-z0-9_]+")
@@ -94,6 +94,18 @@ def chat_request(body: Any) -> ChatRequest:
         include_usage=bool(_mapping(options).get("include_usage")) if options else False,
         max_tokens=limit,
     )
+
+
+def messages_request(body: Any) -> ChatRequest:
+    """Check a decoded body of POST /v1/messages, anthropic's."""
+    fields = _mapping(body)
+    limit = fields.get("max_tokens")
+    if not isinstance(limit, int):
+        raise BadRequest("max_tokens: Field required", "max_tokens")
+    chat = chat_request(fields)
+    if (system := fields.get("system")) is None:
+        return chat
+    return replace(chat, messages=(_message({"role": "system", "content": system}, 0), *chat.messages))
 
 
 def _is_list(value: Any) -> TypeGuard[list[Any]]:

@@ -1,4 +1,4 @@
-"""The OpenAI API over `state` and `answers`: which path does what, and when its answer is written.
+"""The OpenAI API and anthropic's, over `state` and `answers`: which path does what, and when its answer is written.
 
 A call that is admitted holds its slot for the time it drew; then the answer is written, or its 500. A stream writes its
 first piece after a third of that time and the rest evenly. The slot is free *before* the last byte is written, so a
@@ -14,7 +14,8 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from scalekit.cli.provider.answers import (
@@ -24,6 +25,7 @@ from scalekit.cli.provider.answers import (
     chat_request,
     embedding_request,
     embeddings,
+    messages_request,
     reply,
 )
 from scalekit.cli.provider.state import Refusal, State, Ticket
@@ -41,6 +43,7 @@ class Service:
         self._ids = itertools.count(1)
         self._routes: dict[str, tuple[str, _Route]] = {
             "/v1/chat/completions": ("POST", self._chat),
+            "/v1/messages": ("POST", self._messages),
             "/v1/embeddings": ("POST", self._embeddings),
             "/v1/models": ("GET", self._models),
             "/stats": ("GET", self._stats),
@@ -79,9 +82,21 @@ class Service:
             return
         answer = reply(chat)
         if chat.stream and not exchange.ticket.fails:
-            exchange.stream(answer, _events(exchange.name, chat, answer))
+            exchange.stream(answer, [*map(_data, _chunks(exchange.name, chat, answer)), _sse("[DONE]")])
         else:
             exchange.whole(_completion(exchange.name, chat, answer), answer.prompt_tokens, answer.completion_tokens)
+
+    def _messages(self, request: Request, responder: Responder) -> None:
+        """Anthropic's API."""
+        chat = messages_request(_decode(request.body))
+        exchange = self._admit(chat.prompt_tokens, responder)
+        if exchange is None:
+            return
+        answer = reply(chat)
+        if chat.stream and not exchange.ticket.fails:
+            exchange.stream(answer, [*map(_event, _message_events(exchange.name, chat, answer))])
+        else:
+            exchange.whole(_message(exchange.name, chat, answer), answer.prompt_tokens, answer.completion_tokens)
 
     def _embeddings(self, request: Request, responder: Responder) -> None:
         wanted = embedding_request(_decode(request.body))
@@ -134,25 +149,32 @@ class _Exchange:
 
         self._timer = self._loop.call_at(self.ticket.ends, answer)
 
-    def stream(self, answer: Reply, events: list[dict[str, Any]]) -> None:
+    def stream(self, answer: Reply, events: list[bytes]) -> None:
+        """Send them one after another; of a stream that breaks, the first half."""
         first = self.ticket.ends - self.ticket.seconds * 2 / 3
         step = (self.ticket.ends - first) / len(events)
-        rest = iter(events)
+        rest = deque(events[: len(events) // 2] if self.ticket.breaks else events)
         self._timer = self._loop.call_at(first, self._open, answer, rest, first, step)
 
-    def _open(self, answer: Reply, rest: Iterator[dict[str, Any]], at: float, step: float) -> None:
+    def _open(self, answer: Reply, rest: deque[bytes], at: float, step: float) -> None:
         self._responder.start({"cache-control": "no-cache"} | self._headers())
         self._step(answer, rest, at, step)
 
-    def _step(self, answer: Reply, rest: Iterator[dict[str, Any]], at: float, step: float) -> None:
-        event = next(rest, None)
-        if event is not None:
-            self._responder.chunk(_sse(json.dumps(event, ensure_ascii=False, separators=(",", ":"))))
+    def _step(self, answer: Reply, rest: deque[bytes], at: float, step: float) -> None:
+        event, breaks = rest.popleft(), self.ticket.breaks
+        if not rest and breaks:
+            self._state.drop(self.ticket)
+        elif not rest:
+            self._state.finish(
+                self.ticket, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens
+            )
+        self._responder.chunk(event)
+        if rest:
             self._timer = self._loop.call_at(at + step, self._step, answer, rest, at + step, step)
-            return
-        self._state.finish(self.ticket, prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
-        self._responder.chunk(_sse("[DONE]"))
-        self._responder.end()
+        elif breaks:
+            self._responder.drop()
+        else:
+            self._responder.end()
 
     def _abandoned(self) -> None:
         if self._timer is not None:
@@ -191,7 +213,7 @@ def _completion(name: str, chat: ChatRequest, answer: Reply) -> dict[str, Any]:
     }
 
 
-def _events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]:
+def _chunks(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]:
     base = {
         "id": f"chatcmpl-{name}",
         "object": "chat.completion.chunk",
@@ -208,6 +230,53 @@ def _events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]
     if chat.include_usage:
         events.append(base | {"choices": [], "usage": answer.usage})
     return events
+
+
+def _message(name: str, chat: ChatRequest, answer: Reply) -> dict[str, Any]:
+    return {
+        "id": f"msg_{name}",
+        "type": "message",
+        "role": "assistant",
+        "model": chat.model,
+        "content": [{"type": "text", "text": answer.text}],
+        "stop_reason": _STOP_REASONS[answer.finish_reason],
+        "stop_sequence": None,
+        "usage": {"input_tokens": answer.prompt_tokens, "output_tokens": answer.completion_tokens},
+    }
+
+
+def _message_events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]:
+    whole = _message(name, chat, answer)
+    begun = whole | {"content": [], "stop_reason": None, "usage": whole["usage"] | {"output_tokens": 1}}
+    ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+    deltas = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
+        for piece in answer.chunks()
+    ]
+    return [
+        {"type": "message_start", "message": begun},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+        *deltas,
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": ended, "usage": {"output_tokens": answer.completion_tokens}},
+        {"type": "message_stop"},
+    ]
+
+
+_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+
+
+def _json(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
+
+def _data(event: dict[str, Any]) -> bytes:
+    return _sse(_json(event))
+
+
+def _event(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\n".encode() + _sse(_json(event))
 
 
 def _sse(data: str) -> bytes:

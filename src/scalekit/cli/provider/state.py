@@ -21,6 +21,7 @@ class Settings:
     median: float = 0.2
     sigma: float = 0.4
     failures: float = 0.01
+    broken: float = 0.0
     seed: int = 1
     requests_per_minute: int = 60_000
     tokens_per_minute: int = 60_000_000
@@ -31,6 +32,7 @@ class Settings:
             "median": (0, 3600),
             "sigma": (0, 5),
             "failures": (0, 1),
+            "broken": (0, 1),
             "requests_per_minute": (1, math.inf),
             "tokens_per_minute": (1, math.inf),
         }
@@ -57,11 +59,14 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """An accepted call: it holds a slot until `ends`, and `fails` if it drew a 500."""
+    """An accepted call: it holds a slot until `ends`, and `fails` if it drew a 500; a stream that `breaks` has its
+    connection dropped half-way.
+    """
 
     seconds: float
     ends: float
     fails: bool
+    breaks: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,9 @@ class State:
         self._requests.take(1)
         self._tokens.take(tokens)
         seconds = self.settings.median * math.exp(self._random.gauss(0.0, self.settings.sigma))
-        ticket = Ticket(seconds, now + seconds, self._random.random() < self.settings.failures)
+        fails = self._random.random() < self.settings.failures
+        breaks = self.settings.broken > 0 and self._random.random() < self.settings.broken
+        ticket = Ticket(seconds, now + seconds, fails, breaks)
         self._held.add(ticket)
         self.counts.accepted += 1
         self.counts.in_flight += 1
@@ -155,6 +162,11 @@ class State:
             return
         self.counts.prompt_tokens += prompt_tokens
         self.counts.completion_tokens += completion_tokens
+
+    def drop(self, ticket: Ticket) -> None:
+        """The connection of its stream was dropped half-way: nothing is paid."""
+        self._release(ticket)
+        self.counts.failed += 1
 
     def cancel(self, ticket: Ticket) -> None:
         """The client went away: the slot is free at once."""

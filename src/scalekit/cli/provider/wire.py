@@ -113,6 +113,11 @@ class Responder:
         self._write(b"0\r\n\r\n")
         self._done()
 
+    def drop(self) -> None:
+        """Close the connection in the middle of the answer."""
+        self.on_abandoned = None
+        self._connection.drop()
+
     def _closing(self) -> dict[str, str]:
         return {} if self._keep_alive else {"connection": "close"}
 
@@ -156,6 +161,10 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
+
+    def drop(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def answered(self, keep_alive: bool) -> None:
         """The responder is through: close, or go on with what was pipelined meanwhile."""
