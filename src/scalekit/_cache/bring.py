@@ -19,7 +19,7 @@ from scalekit._cache.landing import Call, Landing, Origin, failed, origin_of, pr
 from scalekit._cache.live import Live
 from scalekit._cache.marks import MARKS
 from scalekit._cache.reader import opened
-from scalekit._cache.recall import Failure, Found
+from scalekit._cache.recall import Answer, Failure, Found
 from scalekit._cache.recorded import Recorded, frozen
 from scalekit._cache.site import MISSING, Life, Site, place_of
 from scalekit._cache.stores.memory import Entry
@@ -27,7 +27,7 @@ from scalekit._core.stream import PLAIN, End, Stream
 from scalekit._runtime.base import Runtime
 from scalekit.errors import BlockingError, ConfigurationError, ReentryError
 
-__all__ = ["bring", "extend"]
+__all__ = ["bring", "deliver", "extend", "good", "landed", "recalled", "rescued", "trusted"]
 
 
 async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime: Runtime) -> Any:
@@ -39,13 +39,16 @@ async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime:
     version = MARKS.version
     origin, old = origin_of(site, flight.key), None
     if origin is not None and not flight.anew:
-        value = await _trusted(site, flight, values, origin, runtime)
+        value = await trusted(site, flight, values, origin, runtime)
         if value is not MISSING:
             return value
         asked = runtime.now()
         old = await origin.tiers.read(origin.name, runtime)
-        if old is not None and _good(site, flight, old, runtime.now()):
-            return await _recalled(site, flight, values, old, origin, runtime, runtime.now() - asked)
+        if old is not None and good(site, flight, old, runtime.now()):
+            value = await recalled(site, flight, values, old, origin, runtime, runtime.now() - asked)
+            if type(value) is Failure:
+                raise value.again()
+            return value
     site.hot.misses += 1
     flight.ran, began = True, runtime.now()
     try:
@@ -53,7 +56,7 @@ async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime:
         if type(value) not in PLAIN:
             value = await opened(value, site.target)
     except Exception as error:
-        value = await _rescued(site, flight, values, call, origin, old, error, runtime)
+        value = await rescued(site, flight, values, call, origin, old, error, runtime)
         if value is MISSING:
             raise
         return value
@@ -75,7 +78,7 @@ async def _end(
 ) -> None:
     """The stream ended well."""
     if flight.live.recording.long:
-        _deliver(site, flight, values, None, Landing(None, None, 0.0, 0.0, None))
+        deliver(site, flight, values, None, Landing(None, None, 0.0, 0.0, None))
         tell(site, flight, None)
     else:
         await _land(site, flight, values, call, origin, recorded, cost, site.runtime)
@@ -84,7 +87,7 @@ async def _end(
 # what is known --------------------------------------------------------------------------------------------------------
 
 
-async def _trusted(site: Site, flight: Flight, values: Values, origin: Origin, runtime: Runtime) -> Any:
+async def trusted(site: Site, flight: Flight, values: Values, origin: Origin, runtime: Runtime) -> Any:
     """What is in memory and only has to be asked about: something was invalidated, by whichever process."""
     entry = site.table.entries.get(flight.key)
     if entry is None or flight.behind:
@@ -116,7 +119,7 @@ async def _vouched(site: Site, entry: Entry, origin: Origin, runtime: Runtime) -
     return True
 
 
-def _good(site: Site, flight: Flight, found: Found, now: float) -> bool:
+def good(site: Site, flight: Flight, found: Found, now: float) -> bool:
     """Whether what a tier knows is an answer for this flight."""
     if now >= found.times.usable:
         return False
@@ -127,10 +130,10 @@ def _good(site: Site, flight: Flight, found: Found, now: float) -> bool:
     return now < found.times.fresh and found.stamps != known
 
 
-async def _recalled(
+async def recalled(
     site: Site, flight: Flight, values: Values, found: Found, origin: Origin, runtime: Runtime, seconds: float
 ) -> Any:
-    """Land with what a slower tier knows: memory gets it for the rest of its life."""
+    """Land with what a slower tier knows, perhaps a `Failure`: memory gets it for the rest of its life."""
     hot, times = site.hot, found.times
     hot.recalled[found.tier] = hot.recalled.get(found.tier, 0) + 1
     if runtime.now() >= times.fresh:
@@ -140,14 +143,11 @@ async def _recalled(
         events.emit(events.Recalled(site.target.name, found.tier, seconds))
     life = Life(times, flight.began, found.cost, place_of(flight.key), found.marks, found.stamps, origin.generation)
     if type(found.value) is Failure:
-        error = found.value.again()
-        _deliver(site, flight, values, None, Landing(found.value, None, times.renew, times.expires, life), error)
-        try:
-            raise error
-        finally:
-            del error  # or its traceback would hold the frame that holds it
+        landing = Landing(found.value, None, times.renew, times.expires, life)
+        deliver(site, flight, values, None, landing, found.value.again())
+        return found.value
     stored, thaw = site.thawed(found.value, found.payload)
-    _deliver(site, flight, values, found.value, Landing(stored, thaw, times.renew, times.expires, life))
+    deliver(site, flight, values, found.value, Landing(stored, thaw, times.renew, times.expires, life))
     if not site.lasting:
         life.rewrite = runtime.now() + site.freshness.sliding / 2
         await _extend(site, found, origin, runtime)
@@ -158,10 +158,11 @@ async def _extend(site: Site, found: Found, origin: Origin, runtime: Runtime) ->
     now = runtime.now()
     if found.times.fresh - now < site.freshness.sliding / 2:
         times = site.freshness.slid(now, FOREVER)
-        await origin.tiers.write(
+        answer = Answer(
             *(origin.name, found.value, found.payload, times.fresh, times.expires, found.cost, found.marks),
-            *(origin.stamps, runtime),
+            origin.stamps,
         )
+        await origin.tiers.write(answer, runtime)
 
 
 async def extend(site: Site, entry: Entry, tree: Tree, runtime: Runtime) -> None:
@@ -174,9 +175,8 @@ async def extend(site: Site, entry: Entry, tree: Tree, runtime: Runtime) -> None
     stamps = site.tiers.now()
     if site.tiers.generation() == life.generation and (payload is not None or entry.thaw is None):
         times = site.freshness.slid(now, life.end)
-        await site.tiers.write(
-            *(name, entry.value, payload, times.fresh, times.expires, life.cost, life.marks, stamps, runtime)
-        )
+        answer = Answer(name, entry.value, payload, times.fresh, times.expires, life.cost, life.marks, stamps)
+        await site.tiers.write(answer, runtime)
 
 
 # what the function said -----------------------------------------------------------------------------------------------
@@ -194,7 +194,28 @@ async def _land(
     ttl: float | None = None,
     error: Exception | None = None,
 ) -> None:
-    """Keep an answer, or an `error` in the form of one, wherever it may be kept, and wake those who wait."""
+    landing = await landed(site, flight, values, call, origin, value, cost, runtime, ttl, error)
+    if error is None:
+        tell(site, flight, None)
+    if origin is not None and landing is not None:
+        await written(site, origin, value, landing, runtime)
+
+
+async def landed(
+    site: Site,
+    flight: Flight,
+    values: Values,
+    call: Call,
+    origin: Origin | None,
+    value: Any,
+    cost: float,
+    runtime: Runtime,
+    ttl: float | None = None,
+    error: Exception | None = None,
+) -> Landing | None:
+    """Keep an answer, or an `error` in the form of one, in memory if it may be kept, and wake those who wait; what the
+    slower tiers are to be given.
+    """
     now, landing = runtime.now(), None
     try:
         if ttl is None and site.simple:
@@ -214,11 +235,8 @@ async def _land(
     if origin is not None and life is not None and not await _undisturbed(origin, life, runtime):
         _refuse(flight, "invalidated")
         flight.disturbed = origin.generation
-    _deliver(site, flight, values, value, landing, error)
-    if error is None:
-        tell(site, flight, None)
-    if origin is not None and flight.unstorable is None and life is not None:
-        await written(site, origin, value, landing, runtime)
+    deliver(site, flight, values, value, landing, error)
+    return landing if origin is not None and flight.unstorable is None and life is not None else None
 
 
 async def _undisturbed(origin: Origin, life: Life, runtime: Runtime) -> bool:
@@ -232,9 +250,10 @@ def _refuse(flight: Flight, reason: str) -> None:
     flight.unstorable = flight.unstorable or reason
 
 
-def _deliver(
+def deliver(
     site: Site, flight: Flight, values: Values, value: Any, landing: Landing, error: BaseException | None = None
 ) -> None:
+    """Hand an answer to those who wait, and put it into memory unless something forbids it."""
     if landing.thaw is not None:
         flight.copy = partial(landing.thaw, landing.stored)
     if landing.life is None:
@@ -260,7 +279,7 @@ def _spoiled(flight: Flight, life: Life | None) -> bool:
 # when it fails --------------------------------------------------------------------------------------------------------
 
 
-async def _rescued(
+async def rescued(
     site: Site,
     flight: Flight,
     values: Values,
@@ -269,9 +288,10 @@ async def _rescued(
     old: Found | None,
     error: Exception,
     runtime: Runtime,
+    keeps: bool = True,
 ) -> Any:
     """The function raised: the old answer, served untried for a while; or MISSING, the error perhaps kept as an
-    answer.
+    answer, if it `keeps` such.
     """
     now = runtime.now()
     ours = isinstance(error, ConfigurationError | ReentryError | BlockingError)
@@ -287,14 +307,15 @@ async def _rescued(
     if site.freshness.stale_if_error and not ours and not flight.anew and flight.unstorable is None:
         value = _last(site, flight, values, origin, entry, old, now)
         if value is not MISSING:
-            failed(site, flight, error)
+            if keeps:
+                failed(site, flight, error)
             site.hot.stale += 1
             if events.subscribers:
                 stored = entry.stored if entry is not None else old.stored if old is not None else now
                 events.emit(events.ServedStale(site.target.name, now - stored, error))
             return value
     ttl = site.freshness.ttl_of(error)
-    if ttl is None or entry is not None:
+    if ttl is None or entry is not None or not keeps:
         return MISSING
     await _land(site, flight, values, call, origin, Failure.of(error), now - flight.began, runtime, ttl, error)
     return MISSING
@@ -324,7 +345,7 @@ def _last(
     times = site.freshness.rearmed(old.times, now, site.throttle)
     life = Life(times, flight.began, old.cost, place_of(flight.key), old.marks, old.stamps, origin.generation)
     stored, thaw = site.thawed(old.value, old.payload)
-    _deliver(site, flight, values, old.value, Landing(stored, thaw, times.renew, times.expires, life))
+    deliver(site, flight, values, old.value, Landing(stored, thaw, times.renew, times.expires, life))
     return old.value
 
 

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from scalekit._cache.each import NOTHING
 from scalekit._cache.figures import CacheInfo, CacheStats, Kept
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 
 
 class CacheControls:
-    """`controls(f).cache`, or `f.cache`. The arguments of a method of it are those of the function."""
+    """`controls(f).cache`, or `f.cache`. The arguments of a method of it are those of the function.
+
+    Of a function with `each=` they speak of the items of a list: `peek`, `lookup` and `key` give a list, one for each
+    item; `put` takes the answers to all of them.
+    """
 
     def __init__(self, policy: Cache, site: Site, bound: Values = (), sync: bool | None = None) -> None:
         self._policy = policy
@@ -53,7 +58,7 @@ class CacheControls:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> Any:
         """Forget the answer of this call in every tier, also the one that is being computed; True if there was one."""
-        return self._answer(self._invalidate(self._key(args, kwargs)[1]))
+        return self._answer(self._invalidate(self._trees(args, kwargs)))
 
     def invalidate_tags(self, *tags: str) -> Any:
         """Forget every answer that has one of these tags, whichever function of this namespace gave it; inside of a
@@ -66,15 +71,15 @@ class CacheControls:
 
     def peek(self, *args: Any, **kwargs: Any) -> Any:
         """The answer that is kept, without computing or counting; None if there is none (`lookup` tells them apart)."""
-        return self._answer(self._peek(self._key(args, kwargs)[1]))
+        return self._answer(self._peek(self._trees(args, kwargs)))
 
     def contains(self, *args: Any, **kwargs: Any) -> Any:
-        """True if an answer is kept in some tier."""
-        return self._answer(self._contains(self._key(args, kwargs)[1]))
+        """True if an answer is kept in some tier; of several items, all of them."""
+        return self._answer(self._contains(self._trees(args, kwargs)))
 
     def lookup(self, *args: Any, **kwargs: Any) -> Any:
         """What is kept of this call, with its tier, age and freshness, or None. Computes and counts nothing."""
-        return self._answer(self._lookup(self._key(args, kwargs)[1]))
+        return self._answer(self._lookup(self._trees(args, kwargs)))
 
     def put(self, value: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Keep `value` as the answer of this call; what is being computed will not replace it."""
@@ -82,7 +87,7 @@ class CacheControls:
 
     def get_many(self, calls: Iterable[Values]) -> Any:
         """`lookup` for several calls, each a tuple of positional arguments, in one round trip to each tier."""
-        return self._answer(self._get_many([self._key(tuple(args), {})[1] for args in calls]))
+        return self._answer(self._lookups([self._trees(tuple(args), {}) for args in calls]))
 
     def put_many(self, answers: Iterable[tuple[Values, Any]]) -> Any:
         """`put` for several calls: pairs of a tuple of positional arguments, and the answer."""
@@ -100,13 +105,10 @@ class CacheControls:
             )
         return self._answer(self._policy.refresh(self._site, (*self._bound, *args), kwargs))
 
-    def key(self, *args: Any, **kwargs: Any) -> str:
+    def key(self, *args: Any, **kwargs: Any) -> Any:
         """The name of this call in a store: namespace, function, a hash of its code, a digest of the arguments."""
-        try:
-            return self._site.digest((*self._bound, *args), kwargs)
-        except WrongCall as wrong:
-            error = TypeError(*wrong.args)
-        raise error
+        names = [self._site.digest(args, kwargs) for args, kwargs, _ in self._calls(args, kwargs)]
+        return self._of_items(names)
 
     def stats(self) -> CacheStats:
         """The figures of this function."""
@@ -128,21 +130,32 @@ class CacheControls:
 
     def cache_invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """As `async_lru` has it: `invalidate` of this process's memory, sync in every colour."""
-        return self._forget(self._key(args, kwargs)[1])
+        return self._forget_each(self._trees(args, kwargs))
 
     def cache_contains(self, *args: Any, **kwargs: Any) -> bool:
         """As `async_lru` has it."""
-        return self._site.find(self._key(args, kwargs)[1], self._site.now()) is not None
+        return all(self._site.find(tree, self._site.now()) is not None for tree in self._trees(args, kwargs))
 
     def _answer(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return drive(coroutine) if self._sync else coroutine
 
-    def _key(self, args: Values, kwargs: dict[str, Any]) -> tuple[Values, Any]:
+    def _calls(self, args: Values, kwargs: dict[str, Any]) -> list[tuple[Values, dict[str, Any], Any]]:
+        """The arguments and the key of a call; with `each=`, of the call of each item."""
+        args, each = (*self._bound, *args), self._site.each
         try:
-            return self._site.key((*self._bound, *args), kwargs)
+            calls = [(args, kwargs)]
+            if each is not None:
+                calls = [each.within(args, kwargs, item) for item in each.items(args, kwargs)]
+            return [(*call, self._site.key(*call)) for call in calls]
         except WrongCall as wrong:
             error = TypeError(*wrong.args)
         raise error
+
+    def _trees(self, args: Values, kwargs: dict[str, Any]) -> list[Any]:
+        return [tree for _, _, (_, tree) in self._calls(args, kwargs)]
+
+    def _of_items(self, results: list[Any]) -> Any:
+        return results[0] if self._site.each is None else results
 
     def _forget(self, tree: Any) -> bool:
         site = self._site
@@ -153,17 +166,23 @@ class CacheControls:
 
         return site.flights.change(tree, "invalidated", drop)
 
+    def _forget_each(self, trees: list[Any]) -> bool:
+        was = False
+        for tree in trees:
+            was = self._forget(tree) or was
+        return was
+
     def _forget_all(self) -> None:
         site = self._site
         site.flights.change_all("cleared", lambda: site.memory.clear(site.table))
 
-    async def _invalidate(self, tree: Any) -> bool:
-        was = self._forget(tree)
+    async def _invalidate(self, trees: list[Any]) -> bool:
+        was = self._forget_each(trees)
         tiers = self._site.reach()
-        name = None if tiers is None else tiers.name(tree)
-        if tiers is not None and name is not None:
-            was = await tiers.invalidate([name], self._runtime) or was
-            self._forget(tree)  # what a flight recalled from there meanwhile
+        names = [] if tiers is None else [name for tree in trees if (name := tiers.name(tree)) is not None]
+        if tiers is not None and names:
+            was = await tiers.invalidate(names, self._runtime) or was
+            self._forget_each(trees)  # what a flight recalled from there meanwhile
         return was
 
     async def _mark(self, names: Iterable[str]) -> None:
@@ -186,15 +205,19 @@ class CacheControls:
             await tiers.mark([self._site.family], self._runtime)
             self._forget_all()
 
-    async def _peek(self, tree: Any) -> Any:
-        kept = (await self._get_many([tree], gone=False))[0]
-        return None if kept is None else kept.value
+    async def _peek(self, trees: list[Any]) -> Any:
+        kept = await self._get_many(trees, gone=False)
+        return self._of_items([None if one is None else one.value for one in kept])
 
-    async def _contains(self, tree: Any) -> bool:
-        return (await self._get_many([tree], gone=False))[0] is not None
+    async def _contains(self, trees: list[Any]) -> bool:
+        return None not in await self._get_many(trees, gone=False)
 
-    async def _lookup(self, tree: Any) -> Kept[Any] | None:
-        return (await self._get_many([tree]))[0]
+    async def _lookup(self, trees: list[Any]) -> Any:
+        return self._of_items(await self._get_many(trees))
+
+    async def _lookups(self, calls: list[list[Any]]) -> list[Any]:
+        kept = iter(await self._get_many([tree for trees in calls for tree in trees]))
+        return [self._of_items([next(kept) for _ in trees]) for trees in calls]
 
     async def _get_many(self, trees: list[Any], gone: bool = True) -> list[Kept[Any] | None]:
         """What is kept; without `gone`, only what a call would be answered with."""
@@ -230,9 +253,19 @@ class CacheControls:
         return _kept(value, "memory", now - entry.stored, life is None or now < life.fresh, entry.expires - now)
 
     async def _put(self, answers: list[tuple[Values, dict[str, Any], Any]]) -> None:
-        keyed = [(*self._key(args, kwargs), (*self._bound, *args), kwargs, value) for args, kwargs, value in answers]
-        for values, tree, args, kwargs, value in keyed:
-            await put(self._site, values, tree, partial(self._site.inner, *args, **kwargs), value, self._runtime)
+        keyed: list[tuple[Values, dict[str, Any], Any, Any]] = []
+        for args, kwargs, value in answers:
+            calls = self._calls(args, kwargs)
+            if self._site.each is None:
+                values = [value]
+            else:
+                items = self._site.each.items((*self._bound, *args), kwargs)
+                values = self._site.each.spread(value, items, False)
+            keyed += [(*call, one) for call, one in zip(calls, values, strict=True)]
+        for args, kwargs, (bound, tree), value in keyed:
+            if value is NOTHING:
+                continue
+            await put(self._site, bound, tree, partial(self._site.inner, *args, **kwargs), value, self._runtime)
 
 
 def _kept(value: Any, tier: str, age: float, fresh: bool, gone: float) -> Kept[Any]:

@@ -17,13 +17,14 @@ callers who close a circle at the same moment at least one sees it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any, TypeVar
 
 from scalekit._core.guarded import Action, Guarded
-from scalekit._core.lineage import Frame, Shared
+from scalekit._core.lineage import Frame, Shared, current
 from scalekit._runtime.base import Waiter
 
 T = TypeVar("T")
@@ -58,6 +59,9 @@ class Flight(Shared):
     disturbed: int | None = None  # the generation it began in, if its answer was invalidated in a slower tier since
     trace: TracebackType | None = None  # of the error as it landed, before its first caller raised it further
     unheard = 0  # callers who will still ask for the error
+    party: Sequence[Flight] = ()  # those that the same call of the function answers
+    among: frozenset[Any] | None = None  # the keys of the list that it failed with, if it was not its own failure
+    unwanted = False  # nobody waits for it any more
     live: Any = None  # its answer is a stream that is still arriving (live.py); the waiters are its readers
 
     def __init__(
@@ -83,7 +87,7 @@ class Flight(Shared):
 
     def stop(self) -> None:
         """Nobody waits for it any more."""
-        task = self.task
+        task, self.unwanted = self.task, True
         if self.live is not None:
             self.live.stop()
         elif task is not None:
@@ -117,6 +121,20 @@ def leads_to(flight: Flight, goal: Flight) -> bool:
             seen.add(id(one))
             todo.extend(one.waits_for)
     return False
+
+
+class Party:
+    """The task of several flights: it is cancelled when none of them is wanted any more, and `spared` until then."""
+
+    def __init__(self, task: Any, flights: Sequence[Flight]) -> None:
+        self.task = task
+        self.flights = flights
+        self.spared = True
+
+    def cancel(self) -> None:
+        if all(flight.unwanted or flight.state is not State.FLYING for flight in self.flights):
+            self.spared = False
+            self.task.cancel()
 
 
 class _Nobody:
@@ -173,6 +191,30 @@ class Flights(Guarded):
             for ticket in list(flight.inside):  # what it queues for, this caller may be able to lend
                 ticket.pool.offer(ticket, frame)
         return flight, first
+
+    @contextmanager
+    def together(self, flights: Sequence[Flight]) -> Generator[None]:
+        """One call of the function answers all of these: what runs in it runs in the first one, and who waits for any
+        of them waits for that call.
+        """
+        first, *others = flights
+        with self._lock:
+            first.party, first.joined = others, (*first.joined, *others)
+            for other in others:
+                other.inside = first.inside
+                other.waits_for.append(first)
+        self.settle()
+        token = current.set(first)
+        try:
+            yield
+        finally:
+            current.reset(token)
+            with self._lock:
+                first.party, first.joined = (), tuple([frame for frame in first.joined if frame not in others])
+                for other in others:  # or they would hold each other
+                    other.inside = {}
+                    other.waits_for.remove(first)
+            self.settle()
 
     def launch(self, key: Hashable, home: Any, now: float, timeout: float) -> Flight | None:
         """A flight that nobody waits for, and that nobody's leaving ends; None if there is one already."""

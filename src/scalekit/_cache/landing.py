@@ -11,12 +11,24 @@ from scalekit._cache.flights import Flight
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
-from scalekit._cache.recall import Failure, Tiers
+from scalekit._cache.recall import Answer, Failure, Tiers
 from scalekit._cache.recorded import Recorded
 from scalekit._cache.site import Life, Site, place_of
 from scalekit._runtime.base import Runtime
 
-__all__ = ["Call", "Landing", "Origin", "failed", "origin_of", "prepared", "put", "seen", "tell", "written"]
+__all__ = [
+    "Call",
+    "Landing",
+    "Origin",
+    "answer_of",
+    "failed",
+    "origin_of",
+    "prepared",
+    "put",
+    "seen",
+    "tell",
+    "written",
+]
 
 Call = partial[Any]
 """The rest of the stack with the call's arguments: `call()` runs it, `call.args` and `call.keywords` are those."""
@@ -106,14 +118,17 @@ def tell(site: Site, flight: Flight, error: BaseException | None) -> None:
 
 async def written(site: Site, origin: Origin, value: Any, landing: Landing, runtime: Runtime) -> None:
     """Give an answer to the slower tiers; what one of them does not keep is told."""
+    reason = await origin.tiers.write(answer_of(site, origin, value, landing), runtime)
+    if reason is not None:
+        site.unstored(reason)
+
+
+def answer_of(site: Site, origin: Origin, value: Any, landing: Landing) -> Answer:
+    """A landed answer in the form in which tiers take it."""
     life = landing.life
     assert life is not None
     payload = landing.stored if landing.thaw is not None and landing.thaw is site.decode else None
-    reason = await origin.tiers.write(
-        origin.name, value, payload, life.fresh, landing.expires, life.cost, life.marks, origin.stamps, runtime
-    )
-    if reason is not None:
-        site.unstored(reason)
+    return Answer(origin.name, value, payload, life.fresh, landing.expires, life.cost, life.marks, origin.stamps)
 
 
 async def put(site: Site, values: Values, tree: Tree, call: Call, value: Any, runtime: Runtime) -> None:

@@ -15,7 +15,7 @@ from weakref import ref
 
 from scalekit import events
 from scalekit._cache.bring import bring
-from scalekit._cache.flights import Flight, State
+from scalekit._cache.flights import Flight, Party, State
 from scalekit._cache.index import Values
 from scalekit._cache.landing import Call, failed
 from scalekit._cache.live import Live
@@ -25,25 +25,26 @@ from scalekit._core.crew import CREW
 from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame, current, living
 from scalekit._core.stream import Stream
-from scalekit._runtime.base import Waiter
+from scalekit._runtime.base import LoopWaiter, Waiter
 from scalekit._runtime.blocking import BLOCKING, on_event_loop
 from scalekit.errors import BlockingError, ReentryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
 
     from scalekit._runtime.eventloop import AsyncioLoop, TrioLoop
 
     Loop = AsyncioLoop | TrioLoop
+    Seat = tuple[Flight, bool, Waiter]
 
 
 async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss on an event loop: the flight is a task of its own, and this caller waits for it like any other."""
     runtime, flights, frame = site.runtime, site.flights, living(current.get())
-    loop, asked = runtime.here(), _asked(site)
+    loop, asked = runtime.here(), asked_now(site)
     while True:
         waiter = loop.waiter()
-        flight, first = _board(site, tree, frame, loop.home, waiter, anew)
+        flight, first = board(site, tree, frame, loop.home, waiter, anew)
         if flight is None:
             value = known(site, values, tree)
             if value is MISSING:
@@ -51,25 +52,17 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
             return value
         if first:
             flight.inline, flight.anew = False, anew
-            _spawn(site, flight, values, call, loop)
+            spawn(site, [flight], _fly(site, flight, values, call, loop), loop)
         try:
             if flight.home is not loop.home:
-                while flight.opening and not await waiter.wait(LOOK):
-                    if runtime.gone(flight.home):
-                        flights.land(flight, State.ABANDONED)
+                await elsewhere(site, flight, waiter)
             elif flight.opening:
                 await waiter.wait()
         except GeneratorExit:
             flights.leave_unheard(flight, frame, first, waiter)
             raise
         except BaseException:
-            last_word = loop.waiter()
-            if flights.leave(flight, frame, first, waiter, last_word):
-                flight.stop()
-                if not flight.started:  # a task cancelled before its first step never enters its body
-                    flights.land(flight, State.ABANDONED)
-                if flight.home is loop.home:
-                    await last_word.outlast(flight.deadline - runtime.now())
+            await leave(site, [(flight, first, waiter)], frame, loop)
             raise
         if flight.live is not None:
             reader = Reader(site, flight, frame, first, waiter, loop)
@@ -78,8 +71,32 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
             continue
         if frame is not None:
             flights.arrive(flight, frame, first)
-        if _answers(flight, first, asked):
-            return _outcome(site, flight, first)
+        if answers(flight, first, asked):
+            return outcome(site, flight, first)
+
+
+async def elsewhere(site: Site, flight: Flight, waiter: Waiter) -> None:
+    """Wait for a flight of another event loop, or of a thread, which may end without a word."""
+    while flight.opening and not await waiter.wait(LOOK):
+        if site.runtime.gone(flight.home):
+            site.flights.land(flight, State.ABANDONED)
+
+
+async def leave(site: Site, seats: Sequence[Seat], frame: Frame | None, loop: Loop) -> None:
+    """A caller waits no longer for these; what nobody waits for any more is stopped before it goes."""
+    stopped: list[tuple[Flight, LoopWaiter]] = []
+    for flight, first, waiter in seats:
+        last_word: LoopWaiter = loop.waiter()
+        if site.flights.leave(flight, frame, first, waiter, last_word):
+            flight.stop()
+            if not flight.started:  # a task cancelled before its first step never enters its body
+                site.flights.land(flight, State.ABANDONED)
+            if flight.home is loop.home:
+                stopped.append((flight, last_word))
+    for flight, last_word in stopped:
+        if isinstance(flight.task, Party) and flight.task.spared:  # others want what it brings together with this
+            continue
+        await last_word.outlast(flight.deadline - site.runtime.now())
 
 
 async def _still_good(site: Site, reader: Reader) -> bool:
@@ -95,15 +112,19 @@ async def _still_good(site: Site, reader: Reader) -> bool:
     return False
 
 
-def _spawn(site: Site, flight: Flight, values: Values, call: Call, loop: Loop) -> None:
-    body = _fly(site, flight, values, call, loop)
+def spawn(site: Site, flights: Sequence[Flight], body: Coroutine[Any, Any, None], loop: Loop) -> None:
+    """Start the task in which these fly."""
     try:
-        task = loop.spawn(body, copy_context())
-        if flight.state is State.FLYING:  # an eager one may have landed
-            flight.task = task
+        task: Any = loop.spawn(body, copy_context())
+        if len(flights) > 1:
+            task = Party(task, flights)
+        for flight in flights:
+            if flight.state is State.FLYING:  # an eager one may have landed
+                flight.task = task
     except BaseException:  # this loop takes no task any more
         body.close()
-        site.flights.land(flight, State.ABANDONED)
+        for flight in flights:
+            site.flights.land(flight, State.ABANDONED)
         raise
     if site.watched is not loop.home:
         _watch(site, loop)
@@ -122,17 +143,23 @@ async def _fly(site: Site, flight: Flight, values: Values, call: Call, loop: Loo
             await value.close()
         if flight.due:
             behind(site, values, flight.key, call)
-    except GeneratorExit:
-        site.flights.land(flight, State.ABANDONED)
-        raise
     except BaseException as error:
-        stopped = not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and loop.asked_to_stop()
-        site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
-        failed(site, flight, error)
-        if stopped:
+        if crashed(site, [flight], error, loop):
             raise
     finally:
         flight.task = None  # or the flight, its task and the task's context would hold each other
+
+
+def crashed(site: Site, flights: Sequence[Flight], error: BaseException, loop: Loop) -> bool:
+    """The task of these flights raised; True if it was told to stop, and has to obey."""
+    stopped = isinstance(error, GeneratorExit) or (
+        not isinstance(error, Exception | KeyboardInterrupt | SystemExit) and loop.asked_to_stop()
+    )
+    for flight in flights:
+        site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
+    if not isinstance(error, GeneratorExit):
+        failed(site, flights[0], error)
+    return stopped
 
 
 def _watch(site: Site, loop: Loop) -> None:
@@ -163,10 +190,10 @@ def _give_up_the_late(held: Callable[[], Site | None], loop: Loop) -> None:
 async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: bool = False) -> Any:
     """A miss in a thread: the first caller flies, the others block until it has landed."""
     runtime, flights, frame = BLOCKING, site.flights, living(current.get())
-    here, asked = runtime.home(), _asked(site)
+    here, asked = runtime.home(), asked_now(site)
     while True:
         waiter = runtime.waiter()
-        flight, first = _board(site, tree, frame, here, waiter, anew)
+        flight, first = board(site, tree, frame, here, waiter, anew)
         if flight is None:
             value = known(site, values, tree)
             if value is MISSING:
@@ -183,7 +210,7 @@ async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: boo
                 return await Reader(site, flight, frame, first, waiter, None).stream()
             return value
         if flight.opening:
-            await _wait_in_thread(site, flight, frame, here, waiter)
+            await wait_in_thread(site, flight, frame, here, waiter)
         if flight.live is not None:
             reader = Reader(site, flight, frame, first, waiter, None)
             if await _still_good(site, reader):
@@ -191,11 +218,12 @@ async def in_thread(site: Site, values: Values, tree: Any, call: Call, anew: boo
             continue
         if frame is not None:
             flights.arrive(flight, frame, first)
-        if _answers(flight, first, asked):
-            return _outcome(site, flight, first)
+        if answers(flight, first, asked):
+            return outcome(site, flight, first)
 
 
-async def _wait_in_thread(site: Site, flight: Flight, frame: Frame | None, here: int, waiter: Waiter) -> None:
+async def wait_in_thread(site: Site, flight: Flight, frame: Frame | None, here: int, waiter: Waiter) -> None:
+    """Block until a flight of another thread has landed; who cannot wait any longer has left it."""
     if flight.home == here and on_event_loop():
         site.flights.leave_unheard(flight, frame, False, waiter)
         raise BlockingError(
@@ -230,19 +258,24 @@ async def _fly_here(site: Site, flight: Flight, values: Values, call: Call) -> A
 def behind(site: Site, values: Values, tree: Any, call: Call) -> None:
     """Renew an answer that is still served, unless that is being done: nobody waits for it."""
     loop = None if site.target.runtime.blocking else site.runtime.here()
-    home = None if loop is None else loop.home
-    flying = site.flights.flying.get(tree)
-    if flying is not None and loop is not None and flying.home is not home and site.runtime.gone(flying.home):
-        site.flights.land(flying, State.ABANDONED)
-    flight = site.flights.launch(tree, home, site.runtime.now(), site.flight_timeout)
+    flight = launch(site, tree, loop)
     if flight is None:
         return
     if loop is not None:
-        _spawn(site, flight, values, call, loop)
+        spawn(site, [flight], _fly(site, flight, values, call, loop), loop)
         return
     context = copy_context()
     if not CREW.offer(lambda: context.run(drive, _fly_behind(site, flight, values, call))):
         site.flights.land(flight, State.ABANDONED)
+
+
+def launch(site: Site, tree: Any, loop: Loop | None) -> Flight | None:
+    """A flight that nobody waits for; None if there is one for this key."""
+    home = None if loop is None else loop.home
+    flying = site.flights.flying.get(tree)
+    if flying is not None and loop is not None and flying.home is not home and site.runtime.gone(flying.home):
+        site.flights.land(flying, State.ABANDONED)
+    return site.flights.launch(tree, home, site.runtime.now(), site.flight_timeout)
 
 
 async def _fly_behind(site: Site, flight: Flight, values: Values, call: Call) -> None:
@@ -260,9 +293,10 @@ def known(site: Site, values: Values, tree: Any) -> Any:
     return MISSING if entry is None else site.take(entry, values, now)
 
 
-def _board(
+def board(
     site: Site, tree: Any, frame: Frame | None, home: Any, waiter: Waiter, anew: bool
 ) -> tuple[Flight | None, bool]:
+    """The flight of a key, and whether this caller has to fly it; None if the answer is known by now."""
     now = site.runtime.now()
     look = _unknown if anew else site.find
     flight, first = site.flights.board(tree, frame, home, now, site.flight_timeout, waiter, look)
@@ -280,13 +314,13 @@ def _board(
     return flight, first
 
 
-def _asked(site: Site) -> tuple[float, int]:
+def asked_now(site: Site) -> tuple[float, int]:
     """When a caller asked: by the clock, and by the generation of the slower tiers."""
     tiers = site.reach()
     return site.now(), 0 if tiers is None else tiers.generation()
 
 
-def _answers(flight: Flight, first: bool, asked: tuple[float, int]) -> bool:
+def answers(flight: Flight, first: bool, asked: tuple[float, int]) -> bool:
     """False if this caller has to ask again: nobody computes the answer any more, or it was invalidated before this
     caller asked for it."""
     if flight.state is State.ABANDONED:
@@ -299,7 +333,8 @@ def _answers(flight: Flight, first: bool, asked: tuple[float, int]) -> bool:
     )
 
 
-def _outcome(site: Site, flight: Flight, first: bool) -> Any:
+def outcome(site: Site, flight: Flight, first: bool) -> Any:
+    """What a flight brought, for one caller."""
     if flight.state is State.LANDED:
         return flight.value if first or flight.copy is None else flight.copy()
     if flight.state is State.FAILED:

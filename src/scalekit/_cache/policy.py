@@ -82,6 +82,8 @@ class Cache(Policy):
             raise refused(target.name)
         site = self.site(target)
         site.inner = proceed
+        if site.each is not None:
+            return self._around_lists(proceed, site)
 
         async def cached(*args: Any, **kwargs: Any) -> Any:
             if site.asks_where and site.bypassed():
@@ -109,8 +111,28 @@ class Cache(Policy):
         miss = in_thread if runtime.blocking else in_task
         return cached
 
+    def _around_lists(self, proceed: Handler, site: Site) -> Handler:
+        from scalekit._cache.listed import ListCall
+
+        async def cached(*args: Any, **kwargs: Any) -> Any:
+            if site.asks_where and site.bypassed():
+                return await proceed(*args, **kwargs)
+            try:
+                call = ListCall(site, proceed, args, kwargs)
+            except WrongCall:
+                pass
+            else:
+                return await call.answer()
+            return await proceed(*args, **kwargs)
+
+        return cached
+
     async def refresh(self, site: Site, args: Values, kwargs: dict[str, Any]) -> Any:
         """The answer of a call computed anew, whatever is known or being computed."""
+        if site.each is not None:
+            from scalekit._cache.listed import ListCall
+
+            return await ListCall(site, site.inner, args, kwargs).answer(anew=True)
         values, tree = site.key(args, kwargs)
         site.flights.change(tree, "refreshed", lambda: None)
         miss = in_thread if site.target.runtime.blocking else in_task
@@ -119,7 +141,8 @@ class Cache(Policy):
 
     def compiled(self, binding: Binding) -> Callable[..., Any] | None:
         """The wrapper that answers hits by itself, if this is the outermost layer."""
-        return compiled(binding, self.site(binding.target))
+        site = self.site(binding.target)
+        return compiled(binding, site) if site.each is None else None
 
     def describe(self, target: Target) -> Settings:
         site, tiers = self.site(target), list[str]()
@@ -166,8 +189,9 @@ def no_store(reason: str = "no_store") -> None:
     ('a lon', 0)
     """
     flight = nearest(current.get())
-    if flight is not None and flight.unstorable is None:
-        flight.unstorable = reason
+    if flight is not None:
+        for one in (flight, *flight.party):
+            one.unstorable = one.unstorable or reason
 
 
 @overload
@@ -193,6 +217,7 @@ def cache(
     copy: Copy = "auto",
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
+    each: str | None = None,
     tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
     max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
@@ -220,6 +245,7 @@ def cache(
     copy: Copy = "auto",
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
+    each: str | None = None,
     tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
     max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
@@ -253,6 +279,8 @@ def cache(
         tiers: from the fastest to the slowest: ["memory"], ["memory", "disk"], [Memory(...), Disk(...)], ["disk"].
             Default: memory (10,000 entries and 64 MB for each function), and the disk if the setting `disk_dir` names
             one and the function has a `ttl`.
+        each: the parameter that is a list whose items are answered one by one: only those that are not known go
+            inward, as one list. The function returns a list, in their order, or a dict by item.
         max_bytes: how much of one stream is recorded (default 8 MB): a longer one is handed on, and not kept.
         flight_timeout: after how long a hung call no longer holds its key (default 10 minutes).
         name: one policy of that name in this process.
@@ -293,6 +321,7 @@ def cache(
         "types": tuple(types),
         "codec": codec,
         "tiers": tiers,
+        "each": each,
         "max_bytes": max_bytes,
         "flight_timeout": flight_timeout,
     }

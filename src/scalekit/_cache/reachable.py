@@ -15,7 +15,7 @@ from typing import Any
 
 from scalekit._cache.names import module_name
 
-__all__ = ["hints_of", "lookup", "reachable"]
+__all__ = ["hints_of", "lookup", "reachable", "returned"]
 
 Space = Mapping[str, Any]
 Hint = tuple[Any, Space]  # and the names it may use
@@ -36,6 +36,12 @@ def hints_of(function: Any, types: Iterable[Any] = ()) -> list[Hint]:
         space[parameter.__name__] = parameter
     annotations = _annotations(function)
     return [(hint, space) for hint in (annotations.get("return"), *types)]
+
+
+def returned(function: Any) -> Any:
+    """What a function says that it returns; None if it does not say, or nobody can tell."""
+    hint, space = hints_of(function)[0]
+    return _evaluated(hint, space) if isinstance(hint, str | typing.ForwardRef) else hint
 
 
 def reachable(hints: Iterable[Hint]) -> list[type]:

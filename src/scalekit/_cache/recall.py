@@ -22,7 +22,7 @@ from scalekit.errors import CodecError, warn
 if TYPE_CHECKING:
     from scalekit._cache.site import Site
 
-__all__ = ["Failure", "Found", "Tiers"]
+__all__ = ["Answer", "Failure", "Found", "Tiers"]
 
 _VALUE, _ERROR, _STREAM = b"v", b"e", b"s"
 _SECOND = 1_000_000_000
@@ -66,6 +66,19 @@ class Found(NamedTuple):
     marks: tuple[str, ...]
     stamps: tuple[int, ...]
     tier: str
+
+
+class Answer(NamedTuple):
+    """What the tiers are given: `payload` are the value's bytes, if they are known. Times are monotonic."""
+
+    name: str
+    value: Any
+    payload: bytes | None
+    fresh: float
+    expires: float
+    cost: float
+    marks: tuple[str, ...]
+    stamps: tuple[int, ...]
 
 
 class Tiers:
@@ -123,21 +136,35 @@ class Tiers:
                 found[at] = None if record is None else self._found(place, record)
         return found
 
-    async def write(
-        self,
-        name: str,
-        value: Any,
-        payload: bytes | None,
-        fresh: float,
-        expires: float,
-        cost: float,
-        marks: tuple[str, ...],
-        stamps: tuple[int, ...],
-        runtime: Runtime,
-    ) -> str | None:
+    async def write(self, answer: Answer, runtime: Runtime) -> str | None:
         """Give an answer to every tier; the reason if one of them does not keep it."""
+        return (await self.write_many([answer], runtime))[0]
+
+    async def write_many(self, answers: Sequence[Answer], runtime: Runtime) -> list[str | None]:
+        """`write` for several, in one round trip to each tier."""
+        reasons: list[str | None] = [None] * len(answers)
+        sealed: list[tuple[int, Answer, bytes]] = []
+        for at, answer in enumerate(answers):
+            data = self._sealed(answer)
+            if type(data) is bytes:
+                sealed.append((at, answer, data))
+            else:
+                reasons[at] = str(data)
+        now = self.site.now()
+        for place, store in enumerate(self.stores):
+            here, records = store.now(), list[tuple[str, Record]]()
+            for _, one, data in sealed:
+                fresh, expires = _there(one.fresh, now, here), _there(one.expires, now, here)
+                records.append((one.name, Record(data, one.stamps[place], fresh, expires, one.cost, one.marks)))
+            for (at, _, _), reason in zip(sealed, await store.put_many(records, runtime), strict=True):
+                reasons[at] = reason or reasons[at]
+        return reasons
+
+    def _sealed(self, answer: Answer) -> bytes | str:
+        """The bytes of an answer; a text that says why it has none."""
         from scalekit._cache.frame import seal
 
+        value, payload = answer.value, answer.payload
         try:
             if type(value) is Failure:
                 plain = _ERROR + self.site.codec.encode_error(value.error)
@@ -151,13 +178,7 @@ class Tiers:
                 warn(f"{self.site.target.name}: an answer cannot be kept outside of memory: {error}")
             return f"in memory only: {error}"
         self._complain()
-        data, now = seal(plain), self.site.now()
-        reason: str | None = None
-        for store, stamp in zip(self.stores, stamps, strict=True):
-            here = store.now()
-            record = Record(data, stamp, _there(fresh, now, here), _there(expires, now, here), cost, marks)
-            reason = await store.put(name, record, runtime) or reason
-        return reason
+        return seal(plain)
 
     def _complain(self) -> None:
         """Say once that other processes will not be able to read the answers."""

@@ -122,6 +122,11 @@ class Site:
         """Whether nothing but the clock and an invalidation by key can end an answer in memory."""
         self.lasting = self.freshness.sliding == FOREVER
         """Whether a hit leaves an entry as it is."""
+        self.each: Any = None
+        if given["each"] is not None:
+            from scalekit._cache.each import ListArgument
+
+            self.each = ListArgument(given["each"], target, given["ignore"])
         self.asks_where = self.scoper is not None
         self.tiers: Tiers | None = None
         self.given = given
