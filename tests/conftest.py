@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from colours import COLOURS, Colour
+
+from scalekit import settings
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    """What a test configures ends with it."""
+    yield
+    settings.reset()
 
 
 @pytest.fixture(params=sorted(COLOURS))

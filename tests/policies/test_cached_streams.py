@@ -122,11 +122,11 @@ async def test_who_joins_late_reads_from_the_start(colour: Colour) -> None:
 
 async def test_a_reader_who_leaves_harms_nobody(colour: Colour) -> None:
     """The first caller closes after an item; the others read on, and the recording is kept."""
-    source = Source(colour, items=range(100))
+    source = Source(colour, items=range(400))
     first, second = source.answer(), source.answer()
     assert await colour.next(first) == await colour.next(second) == 0
     await colour.close(first)
-    assert await colour.collect(second) == [*range(1, 100)]
+    assert await colour.collect(second) == [*range(1, 400)]
     await source.whole()
     assert (source.opened, source.closed) == (1, 1)
 
@@ -194,7 +194,7 @@ async def test_a_stream_that_fails_before_its_first_item_is_a_call_that_failed(c
 
 async def test_nobody_reads_ahead_of_the_readers(colour: Colour) -> None:
     """While its readers pause, a source that takes time per item is asked for at most one more."""
-    source = Source(colour, items=range(100))
+    source = Source(colour, items=range(400))
     source.pause = 0.001
     one, two = source.answer(), source.answer()
     for _ in range(3):
@@ -224,12 +224,12 @@ async def test_a_long_stream_is_handed_on_whole_and_not_kept(colour: Colour) -> 
         if isinstance(event, events.NotStored):
             told.append(event.reason)
 
-    source = Source(colour, items=[f"{number:1000}" for number in range(100)], max_bytes="20kB")
+    source = Source(colour, items=[f"{number:1000}" for number in range(400)], max_bytes="20kB")
     unsubscribe = events.subscribe(tell)
     try:
         one, two = source.answer(), source.answer()
         read: list[list[str]] = [[], []]
-        for _ in range(100):
+        for _ in range(400):
             read[0].append(await colour.next(one))
             read[1].append(await colour.next(two))
         read[0] += await colour.collect(one)
@@ -246,7 +246,7 @@ async def test_a_long_stream_is_handed_on_whole_and_not_kept(colour: Colour) -> 
 
 async def test_a_long_stream_cannot_be_joined(colour: Colour) -> None:
     """Who comes when its beginning is gone opens a stream of his own."""
-    source = Source(colour, items=[f"{number:1000}" for number in range(100)], max_bytes="20kB")
+    source = Source(colour, items=[f"{number:1000}" for number in range(400)], max_bytes="20kB")
     one = source.answer()
     head = [await colour.next(one) for _ in range(90)]
     await source.whole()
@@ -363,7 +363,7 @@ async def test_no_store_inside_a_stream(colour: Colour) -> None:
 @pytest.mark.parametrize("how", ["invalidate", "tag", "clear"])
 async def test_an_invalidation_while_it_arrives(colour: Colour, how: str) -> None:
     """Who reads already reads on, nothing is kept, and who asks afterwards gets a stream that began afterwards."""
-    source = Source(colour, items=range(100), tags="doc:7")
+    source = Source(colour, items=range(400), tags="doc:7")
     one = source.answer()
     await colour.next(one)
     if how == "invalidate":
@@ -375,20 +375,20 @@ async def test_an_invalidation_while_it_arrives(colour: Colour, how: str) -> Non
     two = source.answer()
     await colour.next(two)
     assert source.opened == 2
-    assert await colour.collect(one) == [*range(1, 100)]
-    assert await colour.collect(two) == [*range(1, 100)]
+    assert await colour.collect(one) == [*range(1, 400)]
+    assert await colour.collect(two) == [*range(1, 400)]
     await source.whole()
     assert source.opened == 2
 
 
 async def test_another_tag_disturbs_nobody(colour: Colour) -> None:
     """An invalidation of something else does not keep callers from joining."""
-    source = Source(colour, items=range(100), tags="doc:7")
+    source = Source(colour, items=range(400), tags="doc:7")
     one = source.answer()
     await colour.next(one)
     await colour.call(source.controls.invalidate_tags, "doc:8")
-    assert await source.collect() == [*range(100)]
-    assert await colour.collect(one) == [*range(1, 100)]
+    assert await source.collect() == [*range(400)]
+    assert await colour.collect(one) == [*range(1, 400)]
     assert source.opened == 1
 
 
@@ -421,7 +421,7 @@ async def test_one_permit_for_all_readers(colour: Colour) -> None:
     @scalekit.limit(concurrency=1, queue_timeout="5s")
     @colour.define
     async def answer(x: int) -> Any:
-        for number in range(100):
+        for number in range(400):
             yield number
 
     state = scalekit.controls(answer).limit.state
@@ -431,7 +431,7 @@ async def test_one_permit_for_all_readers(colour: Colour) -> None:
     assert state().in_flight == 1
     await colour.collect(one)
     assert state().in_flight == 0
-    assert await colour.collect(two) == [*range(1, 100)]
+    assert await colour.collect(two) == [*range(1, 400)]
     three = answer(2)
     await colour.next(three)
     assert state().in_flight == 1
@@ -599,22 +599,22 @@ async def test_a_stream_that_reads_itself_raises(colour: Colour) -> None:
 
 async def test_a_stream_inside_a_stream(colour: Colour) -> None:
     """A cached stream may read other cached streams, and each is recorded."""
-    inner = Source(colour, items=range(100))
+    inner = Source(colour, items=range(400))
 
     @scalekit.cache
     @colour.define
     async def outer(x: int) -> Any:
         stream = inner.answer()
-        for _ in range(100):
+        for _ in range(400):
             yield x * await colour.next(stream)
         await colour.close(stream)
 
     one, two = outer(1), outer(2)
     got: list[list[int]] = [[], []]
-    for _ in range(100):
+    for _ in range(400):
         got[0].append(await colour.next(one))
         got[1].append(await colour.next(two))
-    assert got == [[*range(100)], [*range(0, 200, 2)]]
+    assert got == [[*range(400)], [*range(0, 800, 2)]]
     assert await colour.collect(one) == await colour.collect(two) == []
     assert inner.opened == 1
 
@@ -825,7 +825,7 @@ def test_readers_on_two_loops_share_one_stream() -> None:
     @scalekit.cache
     async def answer() -> Any:
         opened.append(1)
-        for number in range(100):
+        for number in range(400):
             if number == 50:
                 while not go_on.is_set():  # noqa: ASYNC110 - of threads
                     await asyncio.sleep(0.001)
@@ -852,7 +852,7 @@ def test_readers_on_two_loops_share_one_stream() -> None:
     other = threading.Thread(target=lambda: asyncio.run(reading()))
     asyncio.run(main())
     other.join(10)
-    assert results == [[*range(100)]] * 2
+    assert results == [[*range(400)]] * 2
     assert opened == [1]
 
 

@@ -20,12 +20,6 @@ from scalekit._core.drive import drive
 from scalekit._runtime.blocking import BLOCKING
 
 
-@pytest.fixture(autouse=True)
-def _settings_of_this_test() -> Iterator[None]:
-    yield
-    settings.reset()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[scalekit.Disk]:
     disk = scalekit.Disk(tmp_path / "store")

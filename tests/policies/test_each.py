@@ -174,7 +174,7 @@ async def test_an_error_of_the_whole_call_is_raised(colour: Colour) -> None:
         raise ValueError("down")
 
     good, embed.make = embed.make, fail
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="down"):
         await embed(["a", "b"])
     embed.make = good
     assert await embed(["a", "b"]) == vectors(["a", "b"])

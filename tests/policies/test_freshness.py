@@ -5,20 +5,13 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from colours import Colour
 
 import scalekit
-from scalekit import events, settings
-
-
-@pytest.fixture(autouse=True)
-def _settings_of_this_test() -> Iterator[None]:
-    yield
-    settings.reset()
+from scalekit import events
 
 
 class Source:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,13 +13,6 @@ import pytest
 from colours import Colour
 
 import scalekit
-from scalekit import settings
-
-
-@pytest.fixture(autouse=True)
-def _settings_of_this_test() -> Iterator[None]:
-    yield
-    settings.reset()
 
 
 def counted(colour: Colour, policy: Any) -> tuple[Any, Counter[Any]]:

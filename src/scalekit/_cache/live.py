@@ -12,7 +12,7 @@ source waits for the slowest of them. One that lets the others wait longer than 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Live"]
 
-AHEAD: Final = 64
+AHEAD: Final = 128
 """Items read without being asked for, if the source does not have to wait for them."""
 Land = Callable[[Recorded, float], Coroutine[Any, Any, None]]
 
@@ -91,18 +91,33 @@ class Live:
     async def _read(self, loop: Any, watch: Callable[[], object]) -> None:
         flight, recording, timeout = self.flight, self.recording, self.site.flight_timeout
         turned: list[bool] = []
+        items = self.stream.items or self
         while not self._stopped:
             turned.clear()
-            ahead = recording.nbytes + recording.step
+            count, ahead = 1, recording.nbytes + recording.step
             loop.soon(partial(turned.append, True))
             flight.deadline = self.site.now() + timeout
             watch()
-            for _ in range(AHEAD):
-                if not await self._step():
-                    return
-                if turned or self._stopped or recording.nbytes > ahead or recording.crowded:
+            async for item in items:
+                self._record(item)
+                if turned or self._stopped or count >= AHEAD or recording.nbytes > ahead:
                     break
+                if recording.long and recording.crowded:
+                    break
+                count += 1
+            else:
+                await self._ended(None)
+                return
             await self._demanded(loop)
+
+    def __aiter__(self) -> Live:
+        return self
+
+    async def __anext__(self) -> Any:
+        item = await self.stream.next()
+        if type(item) is End:
+            raise StopAsyncIteration
+        return item
 
     async def _demanded(self, loop: Any) -> None:
         try:
@@ -132,7 +147,7 @@ class Live:
         try:
             if self.flight.state is State.FLYING:
                 self.flight.deadline, self.resting = self.site.now() + self.site.flight_timeout, False
-                self._context.run(drive, self._step())
+                self._pull(self._context)
         except BaseException as error:
             self._context.run(self._close_quietly)
             self.site.flights.land(
@@ -144,8 +159,20 @@ class Live:
         finally:
             self.resting = True
             self._pulling.release()
-            wake(self.recording.drain())
+            if self.recording.waiting:
+                wake(self.recording.drain())
         return True
+
+    def _pull(self, context: Context) -> None:
+        try:
+            items = self.stream.items
+            item = context.run(next, items) if items is not None else context.run(drive, self.stream.next())
+        except StopIteration as done:
+            item = End(done.value)
+        if type(item) is End:
+            context.run(drive, self._ended(item.value))
+        else:
+            context.run(self._record, item)
 
     def read_all(self) -> None:
         """Read to the end: nobody waits for it, it renews what is still served."""
@@ -162,26 +189,27 @@ class Live:
 
     # both -------------------------------------------------------------------------------------------------------------
 
-    async def _step(self) -> bool:
-        item = await self.stream.next()
-        if type(item) is not End:
-            self._record(item)
-            return True
+    async def _ended(self, value: Any) -> None:
         await self._close()
         recording = self.recording
-        self.end = self._frozen(item.value)
+        self.end = self._frozen(value)
         recorded = Recorded([] if recording.long else recording.whole(), self.end)
         await self.land(recorded, self.site.now() - self._began - self._rested)
         recorded.settle()
-        return False
 
     def _record(self, item: Any) -> None:
-        kept = self._frozen(item)
-        if type(kept) is Frozen:
-            self.recording.plain = False
-        if not self.recording.append(kept, _size(kept)):
+        recording = self.recording
+        if type(item) is str:  # a token
+            kept, size = item, item.__sizeof__()
+        else:
+            kept = self._frozen(item)
+            size = _size(kept)
+            if type(kept) is Frozen:
+                recording.plain = False
+        if not recording.append(kept, size):
             self._too_long()
-        wake(self.recording.drain(), self._home)
+        if recording.waiting:
+            wake(recording.drain(), self._home)
 
     def _frozen(self, item: Any) -> Any:
         try:

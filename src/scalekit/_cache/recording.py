@@ -16,7 +16,7 @@ from scalekit._runtime.base import Waiter
 
 __all__ = ["Chunk", "Place", "Recording"]
 
-ITEMS: Final = 64
+ITEMS: Final = 128
 NBYTES: Final = 64 * 1024
 
 

@@ -37,10 +37,11 @@ class Stream:
     """An open stream: `first` is an item or an `End`; `next()` gives the following ones; `close()` is called once.
 
     `source` is what the function gave; None where that is nothing but its items. `ready()`, if there is one, iterates
-    over those of the following items that are at hand.
+    over those of the following items that are at hand; `items`, if there is one, is the iterator (an async one on an
+    event loop) that `next` reads and does nothing else with.
     """
 
-    __slots__ = ("close", "first", "next", "ready", "source")
+    __slots__ = ("close", "first", "items", "next", "ready", "source")
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Stream:
         close: Callable[[], Coroutine[Any, Any, None]],
         source: Any,
         ready: Callable[[], Iterator[Any]] | None = None,
+        items: Any = None,
     ) -> None:
         self.first = first
         self.next = next
         self.close = close
         self.source = source
         self.ready = ready
+        self.items = items
 
     def at_hand(self, item: Any) -> Iterable[Any]:
         """`item`, and what can be had without asking."""
@@ -74,7 +77,7 @@ async def open_sync(source: Iterator[Any]) -> Stream:
         if (method := getattr(source, "close", None)) is not None:
             method()
 
-    return Stream(await step(), step, close, source)
+    return Stream(await step(), step, close, source, None, source)
 
 
 async def open_async(source: AsyncIterator[Any]) -> Stream:
@@ -90,7 +93,7 @@ async def open_async(source: AsyncIterator[Any]) -> Stream:
         if (method := getattr(source, "aclose", None) or getattr(source, "close", None)) is not None:
             await method()
 
-    return Stream(await step(), step, close, source)
+    return Stream(await step(), step, close, source, None, source)
 
 
 def generator_function(opening: Callable[..., Any]) -> Callable[..., Generator[Any, None, Any]]:
