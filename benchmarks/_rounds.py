@@ -72,7 +72,7 @@ class Contestant:
 
     @property
     def is_async(self) -> bool:
-        return "await " in self.call
+        return "await " in self.call or "async for" in self.call
 
     def loop(self) -> Callable[..., Any]:
         """The compiled loop: `loop(items)` gives the seconds, or a coroutine that does."""

@@ -12,6 +12,9 @@ Measured, each against the current release of its peer and in the same rounds as
 * how late an event loop's timers are while it puts 200 answers a second on a disk to which another process writes as
   well. Control: the same loop and the same neighbour, with the answers kept in memory only; both in turns.
 * decoding a value, which gives every caller an object of its own, next to `copy.deepcopy`.
+* a list of 1,000 items of which 900 are known (`each=`), and how often it asks each tier and the function.
+* a stream of 1,000 items that never has to wait: live with one reader, next to the bare async generator; replayed; read
+  by 100 at once.
 * the memory that 100,000 answers of 1 kB take, in the cache and in a dict: bytes by tracemalloc, each in a process of
   its own.
 
@@ -40,6 +43,7 @@ from typing import Any
 
 import diskcache
 from _draw import bars
+from _items import ITEMS, crowd, lists, streams, trips
 from _rounds import SEED, Contestant, Goal, Race, Spread, machine, no_collector, peers_of, run, table, teller
 from openai.types.chat import ChatCompletion
 
@@ -341,8 +345,15 @@ def quantile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def goals(races: dict[str, Race], puts: Puts, late: dict[str, list[float]], taken: dict[str, int]) -> list[Goal]:
-    gets, _, chat, floats, completion = races.values()
+def goals(
+    races: dict[str, Race],
+    puts: Puts,
+    late: dict[str, list[float]],
+    taken: dict[str, int],
+    asked: dict[str, int],
+    read: tuple[int, int],
+) -> list[Goal]:
+    gets, _, chat, floats, completion, listed, streamed = races.values()
     blocks = {share: [quantile(part, share) * 1e3 for part in tenths(late["disk"])] for share in (0.99, 0.999)}
 
     def delay(share: float) -> Spread:
@@ -367,8 +378,28 @@ def goals(races: dict[str, Race], puts: Puts, late: dict[str, list[float]], take
         Goal("decode, 10 chat messages", "copy.deepcopy", chat.ratio(OURS, "copy.deepcopy"), 0.15),
         Goal("decode, 1,536 floats", "copy.deepcopy", floats.ratio(OURS, "copy.deepcopy"), 0.15),
         Goal("decode, ChatCompletion", "copy.deepcopy", completion.ratio(OURS, "copy.deepcopy"), 0.7),
+        Goal("list of 1,000, 900 on the disk", "calls inward", _exactly(asked["function"]), 1, "call"),
+        Goal("", "look-ups of the disk", _exactly(asked["disk get_many"] + asked["disk get"]), 1, "call"),
+        Goal("", "writes to the disk", _exactly(asked["disk put_many"] + asked["disk put"]), 1, "call"),
+        Goal("list of 1,000, 900 in memory, an item", "", _each(listed.time(f"{OURS}, 9 in 10 known")), 3, "µs"),
+        Goal("stream, replayed, an item", "", _each(streamed.time(f"{OURS}, replayed")), 1, "µs"),
+        Goal("stream, replayed, first item", "", _scaled(streamed.time(f"{OURS}, the first item"), 1e3), 1, "ms"),
+        Goal("stream, live, one reader", "async generator", streamed.ratio(f"{OURS}, live", "async generator"), 8),
+        Goal("stream, 100 readers", f"{read[1]} read it all", _exactly(read[0]), 1, "source"),
         Goal("100,000 answers of 1 kB", "dict, bytes", Spread.of([taken[OURS] / taken["dict"]]), 1.3),
     ]
+
+
+def _exactly(number: int) -> Spread:
+    return Spread.of([number])
+
+
+def _scaled(spread: Spread, factor: float) -> Spread:
+    return Spread(*[value * factor for value in spread])
+
+
+def _each(spread: Spread) -> Spread:
+    return _scaled(spread, 1e6 / ITEMS)
 
 
 def tenths(values: Sequence[float]) -> list[Sequence[float]]:
@@ -393,6 +424,8 @@ def main() -> None:
             "chat": chat,
             "floats": floats,
             "completion": completion,
+            "lists": lists(),
+            "streams": streams(),
         }
         run([*races.values()], rounds, told)
         puts = Puts(folder)
@@ -400,6 +433,7 @@ def main() -> None:
         late = delays(folder, delay_seconds, told)
         told("memory")
         taken = memory()
+        asked, read = trips(folder), crowd()
         told("")
         scalekit.Disk(folder / "ours").flush()
 
@@ -421,7 +455,7 @@ def main() -> None:
         for name, values in late.items()
     ]
     print(table([["timers are late by, ms", "p50", "p99", "p99.9", "max"], *lines], right=(1, 2, 3, 4)), end="\n\n")
-    rows = goals(races, puts, late, taken)
+    rows = goals(races, puts, late, taken, asked, read)
     head = ["it must reach", "against", "measured", "quartiles", "goal", ""]
     print(table([head, *[row.cells() for row in rows]], right=(2,)))
 
@@ -431,7 +465,7 @@ def main() -> None:
         about_run = {"machine": here, "versions": {"scalekit": version("agent-scalekit"), **peers}, "rounds": rounds}
         arguments.json.write_text(json.dumps({**about_run, **figures}, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        bars([[races["gets"], races["decorated"]], [chat, completion]], OURS, about, arguments.plot)
+        bars([[races["gets"], races["decorated"]], [chat, completion], [races["streams"], races["lists"]]], OURS, about, arguments.plot)
 
 
 if __name__ == "__main__":

@@ -143,10 +143,10 @@ class CacheControls:
         """The arguments and the key of a call; with `each=`, of the call of each item."""
         args, each = (*self._bound, *args), self._site.each
         try:
-            calls = [(args, kwargs)]
-            if each is not None:
-                calls = [each.within(args, kwargs, item) for item in each.items(args, kwargs)]
-            return [(*call, self._site.key(*call)) for call in calls]
+            if each is None:
+                return [(args, kwargs, self._site.key(args, kwargs))]
+            calls = [each.within(args, kwargs, item) for item in each.items(args, kwargs)]
+            return [(one, rest, self._site.key(one, rest)) for one, rest in calls]
         except WrongCall as wrong:
             error = TypeError(*wrong.args)
         raise error

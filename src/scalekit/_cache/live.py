@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from scalekit._cache.flights import NOBODY, Flight, State, wake
 from scalekit._cache.landing import Call, Origin, failed
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Live"]
 
-AHEAD: Final = 128
-"""Items read without being asked for, if the source does not have to wait for them."""
 Land = Callable[[Recorded, float], Coroutine[Any, Any, None]]
 
 
@@ -64,6 +62,7 @@ class Live:
         self.resting = site.runtime.blocking
         self._idle: Waiter | None = None
         self._stopped = False
+        self._pause: list[bool] = []  # not empty: stop reading ahead
         self._closed = False
         self._rested = 0.0
         self._began = began
@@ -90,21 +89,19 @@ class Live:
 
     async def _read(self, loop: Any, watch: Callable[[], object]) -> None:
         flight, recording, timeout = self.flight, self.recording, self.site.flight_timeout
-        turned: list[bool] = []
+        pause, waiting, append = self._pause, recording.waiting, recording.append
         items = self.stream.items or self
         while not self._stopped:
-            turned.clear()
-            count, ahead = 1, recording.nbytes + recording.step
-            loop.soon(partial(turned.append, True))
+            pause.clear()
+            loop.soon(partial(pause.append, True))  # others have had their turn
             flight.deadline = self.site.now() + timeout
             watch()
             async for item in items:
-                self._record(item)
-                if turned or self._stopped or count >= AHEAD or recording.nbytes > ahead:
+                complete = append(item, item.__sizeof__()) if type(item) is str else self._keep(item)
+                if complete or waiting:
+                    self._tell(complete)
+                if complete or pause:
                     break
-                if recording.long and recording.crowded:
-                    break
-                count += 1
             else:
                 await self._ended(None)
                 return
@@ -159,8 +156,7 @@ class Live:
         finally:
             self.resting = True
             self._pulling.release()
-            if self.recording.waiting:
-                wake(self.recording.drain())
+            wake(self.recording.drain())
         return True
 
     def _pull(self, context: Context) -> None:
@@ -172,7 +168,7 @@ class Live:
         if type(item) is End:
             context.run(drive, self._ended(item.value))
         else:
-            context.run(self._record, item)
+            self._tell(context.run(self._keep, item))
 
     def read_all(self) -> None:
         """Read to the end: nobody waits for it, it renews what is still served."""
@@ -192,24 +188,27 @@ class Live:
     async def _ended(self, value: Any) -> None:
         await self._close()
         recording = self.recording
+        if recording.too_long:
+            self._too_long()
+            if self._stopped:
+                return
         self.end = self._frozen(value)
         recorded = Recorded([] if recording.long else recording.whole(), self.end)
         await self.land(recorded, self.site.now() - self._began - self._rested)
         recorded.settle()
 
-    def _record(self, item: Any) -> None:
-        recording = self.recording
-        if type(item) is str:  # a token
-            kept, size = item, item.__sizeof__()
-        else:
-            kept = self._frozen(item)
-            size = _size(kept)
-            if type(kept) is Frozen:
-                recording.plain = False
-        if not recording.append(kept, size):
+    def _keep(self, item: Any) -> bool:
+        """Keep an item; True if it completed a chunk."""
+        kept = self._frozen(item)
+        if type(kept) is Frozen:
+            self.recording.plain = False
+        return self.recording.append(kept, _size(kept))
+
+    def _tell(self, complete: bool) -> None:
+        """Something was kept: wake those who wait for it."""
+        if complete and self.recording.too_long:
             self._too_long()
-        if recording.waiting:
-            wake(recording.drain(), self._home)
+        wake(self.recording.drain(), self._home)
 
     def _frozen(self, item: Any) -> Any:
         try:
@@ -224,6 +223,7 @@ class Live:
         if site.flights.let_go(flight):
             return
         self._stopped = True  # it was to renew what is still served, and cannot
+        self._pause.append(True)
         entry = site.table.entries.get(flight.key)
         if entry is not None and entry.life is not None:
             site.rearm(entry, site.now())
@@ -257,6 +257,7 @@ class Live:
     def stop(self) -> None:
         """The last reader has left: close the source. Raises nothing: it may be a finalizer that calls."""
         self._stopped = True
+        self._pause.append(True)
         if self._context is None:
             idle, task = self._idle, self.flight.task
             if idle is not None:

@@ -21,7 +21,9 @@ NBYTES: Final = 64 * 1024
 
 
 class Chunk:
-    """Some items. `start`: the bytes before it; `next` is set when this one is complete."""
+    """Up to 128 items, or about 64 kB (an eighth of the limit, if that is less): what a reader takes at once counts as
+    read. `start`: the bytes before it; `next` is set when this one is complete.
+    """
 
     __slots__ = ("items", "next", "start")
 
@@ -77,8 +79,7 @@ class Recording:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.step = min(NBYTES, limit // 8)
-        """How much a chunk holds, about: what a reader has taken at once counts as read."""
+        self._step = self._full = min(NBYTES, limit // 8)
         self.plain = True
         """No item is one that has to be `taken`."""
         self.nbytes = 0
@@ -89,16 +90,21 @@ class Recording:
         self.waiting: deque[Waiter] = deque()
 
     def append(self, item: Any, size: int) -> bool:
-        """Add an item; False if that made it too long to be kept."""
-        tail = self.tail
-        if len(tail.items) < ITEMS and self.nbytes - tail.start <= self.step:
-            tail.items.append(item)
-        else:
-            self.tail = Chunk(self.nbytes)
-            self.tail.items.append(item)
-            tail.next = self.tail
+        """Add an item; True if that completed a chunk."""
+        items = self.tail.items
+        items.append(item)
         self.nbytes += size
-        return self.long or self.nbytes <= self.limit
+        if self.nbytes < self._full and len(items) < ITEMS:
+            return False
+        self._full = self.nbytes + self._step
+        tail, self.tail = self.tail, Chunk(self.nbytes)
+        tail.next = self.tail
+        return True
+
+    @property
+    def too_long(self) -> bool:
+        """True if it has become too long to be kept, and is not yet `long`."""
+        return self.nbytes > self.limit and not self.long
 
     def enter(self, waiter: Waiter) -> None:
         """A reader from the beginning on."""
