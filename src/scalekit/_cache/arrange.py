@@ -40,10 +40,9 @@ class Arrangement:
         first = parts[0] if isinstance(parts[0], Memory) or parts[0] == "memory" else None
         self.memory = first if isinstance(first, Memory) else None
         self.in_memory = first is not None
-        self.slower = tuple(parts[self.in_memory :])
-        for part in self.slower:
-            if part != "disk" and not (hasattr(part, "tier") and hasattr(part, "get_many")):
-                raise _unknown(tiers)
+        self.slower = tuple([_store(part) for part in parts[self.in_memory :]])
+        if None in self.slower:
+            raise _unknown(tiers)
         if len({id(part) if part != "disk" else part for part in self.slower}) < len(self.slower):
             raise ConfigurationError(f"cache: tiers={tiers!r} names one tier twice.")
 
@@ -63,6 +62,17 @@ class Arrangement:
         return tuple([_the_disk() if one == "disk" else one for one in slower])
 
 
+def _store(part: Any) -> Any:
+    """A tier below memory: itself, or the adapter of somebody else's cache; None if it is none."""
+    if isinstance(part, str):
+        return part if part == "disk" else None
+    if hasattr(part, "tier") and hasattr(part, "check"):
+        return part
+    from scalekit._cache.stores.adapters import adapted
+
+    return adapted(part)
+
+
 def _the_disk() -> Store:
     """The disk of the place: one object as long as the settings are the same."""
     global _disk
@@ -80,5 +90,6 @@ _disk: tuple[object, Store] | None = None
 def _unknown(tiers: Any) -> ConfigurationError:
     return ConfigurationError(
         f'cache: tiers={tiers!r} is not known here. Write the tiers from the fastest to the slowest: tiers=["memory"], '
-        f'tiers=["memory", "disk"], tiers=[scalekit.Memory(max_entries=1_000), scalekit.Disk("~/.cache/my-agent")].'
+        f'tiers=["memory", "disk"], tiers=[scalekit.Memory(max_entries=1_000), scalekit.Disk("~/.cache/my-agent")]. '
+        f"A cache of cachetools, diskcache or aiocache is a tier too."
     )
