@@ -66,7 +66,7 @@ def _store(part: Any) -> Any:
     """A tier below memory: itself, or the adapter of somebody else's cache; None if it is none."""
     if isinstance(part, str):
         return part if part == "disk" else None
-    if hasattr(part, "tier") and hasattr(part, "check"):
+    if hasattr(type(part), "check") and hasattr(type(part), "get_many"):
         return part
     from scalekit._cache.stores.adapters import adapted
 

@@ -7,6 +7,7 @@ to those who wait, and given to the slower tiers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -97,6 +98,7 @@ async def trusted(site: Site, flight: Flight, values: Values, origin: Origin, ru
     if life is None or now >= min(life.usable, entry.expires) or not await _vouched(site, entry, origin, runtime):
         return MISSING
     flight.due = now >= entry.until
+    await _mark_disturbed(flight, origin, life.marks, life.stamps, runtime)
     value = site.take(entry, values, now)
     if value is not MISSING:
         if entry.thaw is not None:
@@ -142,6 +144,7 @@ async def recalled(
     if events.subscribers:
         events.emit(events.Recalled(site.target.name, found.tier, seconds))
     life = Life(times, flight.began, found.cost, place_of(flight.key), found.marks, found.stamps, origin.generation)
+    await _mark_disturbed(flight, origin, found.marks, found.stamps, runtime)
     if type(found.value) is Failure:
         landing = Landing(found.value, None, times.renew, times.expires, life)
         deliver(site, flight, values, None, landing, found.value.again())
@@ -239,6 +242,15 @@ async def landed(
     return landing if origin is not None and flight.unstorable is None and life is not None else None
 
 
+async def _mark_disturbed(
+    flight: Flight, origin: Origin, marks: Sequence[str], stamps: tuple[int, ...], runtime: Runtime
+) -> None:
+    """What was read a moment ago may have been ended since: those who asked after that are not to get it."""
+    joined = flight.callers > 1 and origin.tiers.generation() != origin.generation
+    if joined and not await origin.tiers.trusts(origin.name, marks, stamps, runtime):
+        flight.disturbed = origin.generation
+
+
 async def _undisturbed(origin: Origin, life: Life, runtime: Runtime) -> bool:
     """True if no process invalidated the answer while it was being computed."""
     if origin.tiers.generation() == origin.generation:
@@ -305,6 +317,8 @@ async def rescued(
     else:
         entry = None
     if site.freshness.stale_if_error and not ours and not flight.anew and flight.unstorable is None:
+        if entry is None and old is not None and origin is not None:
+            await _mark_disturbed(flight, origin, old.marks, old.stamps, runtime)
         value = _last(site, flight, values, origin, entry, old, now)
         if value is not MISSING:
             if keeps:

@@ -153,7 +153,7 @@ class Flights(Guarded):
     def __init__(self) -> None:
         self.flying: dict[Hashable, Flight] = {}
         self.loose: set[Flight] = set()
-        """Streams that are still arriving, and that nobody can join."""
+        """Those that are still in the air, and that nobody can join."""
         self._forked: Callable[[], object] = int
         super().__init__()
 
@@ -181,6 +181,8 @@ class Flights(Guarded):
             elif known(key, now):
                 flight, first = None, True
             else:
+                if flight is not None:
+                    self._disown(flight)
                 flight, first = Flight(key, frame, home, now, now + timeout, waiter), True
                 self.flying[key] = flight
                 if frame is not None and (inside := nearest(frame)) is not None:
@@ -222,6 +224,8 @@ class Flights(Guarded):
             flight = self.flying.get(key)
             if flight is not None and not flight.late(now):
                 return None
+            if flight is not None:
+                self._disown(flight)
             flight = self.flying[key] = Flight(key, None, home, now, now + timeout, NOBODY)
             flight.behind = True
         self.settle()
@@ -406,8 +410,7 @@ class Flights(Guarded):
     def _disown(self, flight: Flight) -> None:
         if self.flying.get(flight.key) is flight:
             del self.flying[flight.key]
-            if flight.live is not None:
-                self.loose.add(flight)
+            self.loose.add(flight)
 
     def on_fork(self, act: Callable[[], object]) -> None:
         """What else to mend in a forked child: the memory that these flights fill."""

@@ -105,6 +105,9 @@ def failed(site: Site, flight: Flight, error: BaseException) -> None:
     """Count and tell that the function raised; an error that was kept is no run."""
     if not flight.ran:
         return
+    entry = site.table.entries.get(flight.key)
+    if flight.behind and flight.live is not None and entry is not None and entry.life is not None:
+        site.rearm(entry, site.now())  # a renewal that broke half-way is not tried again at each hit
     site.hot.errors += 1
     tell(site, flight, error)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
 from threading import Lock
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from scalekit._cache.flights import NOBODY, Flight, State, wake
@@ -90,7 +91,9 @@ class Live:
     async def _read(self, loop: Any, watch: Callable[[], object]) -> None:
         flight, recording, timeout = self.flight, self.recording, self.site.flight_timeout
         pause, waiting, append = self._pause, recording.waiting, recording.append
-        items = self.stream.items or self
+        items: Any = self.stream.items
+        if type(items) is not AsyncGeneratorType:  # another one may begin anew when it is asked for its iterator
+            items = self
         while not self._stopped:
             pause.clear()
             loop.soon(partial(pause.append, True))  # others have had their turn
@@ -155,7 +158,11 @@ class Live:
                 raise
         finally:
             self.resting = True
+            self._close_if_over(self._context)
             self._pulling.release()
+            if self._stopped and self._pulling.acquire(False):  # it was stopped in this moment
+                self._close_if_over(self._context)
+                self._pulling.release()
             wake(self.recording.drain())
         return True
 
@@ -169,6 +176,11 @@ class Live:
             context.run(drive, self._ended(item.value))
         else:
             self._tell(context.run(self._keep, item))
+
+    def _close_if_over(self, context: Context) -> None:
+        """Nobody waits for more: it was given up, or left, while it was read."""
+        if self._stopped or self.flight.state is not State.FLYING:
+            context.run(self._close_quietly)
 
     def read_all(self) -> None:
         """Read to the end: nobody waits for it, it renews what is still served."""
@@ -261,7 +273,8 @@ class Live:
         if self._context is None:
             idle, task = self._idle, self.flight.task
             if idle is not None:
-                idle.wake()
+                if not idle.wake():
+                    self.drop()
             elif task is not None:
                 task.cancel()
             return
@@ -270,6 +283,12 @@ class Live:
                 self._context.run(self._close_quietly)
             finally:
                 self._pulling.release()
+        self.site.flights.land(self.flight, State.ABANDONED)
+
+    def drop(self) -> None:
+        """Its event loop has ended, and nobody can close it there: let go of it, so that its permits come back."""
+        self._closed = True
+        self.stream = Stream(None, _nothing, _nothing, None)
         self.site.flights.land(self.flight, State.ABANDONED)
 
     def _close_quietly(self) -> None:
@@ -282,6 +301,10 @@ class Live:
         if not self._closed:
             self._closed = True
             await self.stream.close()
+
+
+async def _nothing() -> None:
+    return None
 
 
 def _size(kept: Any) -> int:

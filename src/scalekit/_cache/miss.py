@@ -77,9 +77,11 @@ async def in_task(site: Site, values: Values, tree: Any, call: Call, anew: bool 
 
 async def elsewhere(site: Site, flight: Flight, waiter: Waiter) -> None:
     """Wait for a flight of another event loop, or of a thread, which may end without a word."""
-    while flight.opening and not await waiter.wait(LOOK):
+    while flight.opening and not await waiter.wait(min(LOOK, site.flight_timeout)):
         if site.runtime.gone(flight.home):
             site.flights.land(flight, State.ABANDONED)
+        elif flight.late(site.now()):  # that loop is not closed, and does not run
+            site.flights.land(flight, State.OVERDUE)
 
 
 async def leave(site: Site, seats: Sequence[Seat], frame: Frame | None, loop: Loop) -> None:

@@ -146,9 +146,12 @@ class Reader:
             if flight.home is self.loop.home:
                 await waiter.wait()
                 return
+            began = self.site.now()
             while not await waiter.wait(LOOK) and flight.state is State.FLYING:
                 if self.site.runtime.gone(flight.home):
-                    self.site.flights.land(flight, State.ABANDONED)
+                    self.live.drop()
+                elif self.site.now() - began >= self.site.flight_timeout and not self.live.recording.crowded:
+                    self.site.flights.land(flight, State.OVERDUE)
         finally:
             _withdraw(waiting, waiter)
 

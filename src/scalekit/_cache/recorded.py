@@ -71,6 +71,10 @@ class Recorded:
             if type(item) is Frozen:
                 item.original = None
 
+    def copied(self) -> Recorded:
+        """The same with all copies made: a copier of the user's may fail."""
+        return Recorded([taken(item) for item in self.items], taken(self.end))
+
     def answer(self) -> list[Any]:
         """The items as a list, fresh for who asks: what `when=`, `tags=` and the controls see of a stream."""
         return [item.thaw(item.stored) if type(item) is Frozen else item for item in self.items]

@@ -330,6 +330,12 @@ class Site:
         if type(value) is Failure:
             raise value.again()
         if type(value) is Recorded:
+            if callable(self.copy) and not value.plain:
+                try:
+                    return value.copied()
+                except Exception:  # a copier of the user's that fails is a miss
+                    self.memory.remove(self.table, entry)
+                    return MISSING
             return value
         if entry.thaw is None and (entry.kind is None or (life is not None and life.index != self.table.cleared)):
             open_fast(self, values, entry)

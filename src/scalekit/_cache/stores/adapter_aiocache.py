@@ -67,14 +67,13 @@ class Awaited(Adapter):
     async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
         return self._counted(await self._do(runtime, "read", [None] * len(keys), self._get_all(keys)))
 
-    async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
+    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         failed: list[str | None] = ["the tier could not be written"] * len(records)
-        reasons = await self._do(runtime, "written", failed, self._put_all(records))
-        self.refused += sum(reason is not None for reason in reasons)
-        return reasons
+        return await self._do(runtime, "written", failed, self._put_all(records))
 
     async def invalidate(self, keys: Sequence[str], runtime: Runtime) -> bool:
-        found = await self._do(runtime, "read", [None] * len(keys), self._get_all(keys))
+        nothing: list[Record | None] = [None] * len(keys)
+        found = await self._do(runtime, "read", nothing, self._get_all(keys))
         names = [of_key(key) for key in keys]
         self._end_here(names)
         await self._do(runtime, "emptied", None, self._end(names, keys), rests=False)
@@ -112,7 +111,8 @@ class Awaited(Adapter):
 
     async def _get_all(self, keys: Sequence[str]) -> list[Record | None]:
         now = super().now()
-        found = await self._stored(keys)
+        stored = await self._stored(keys)
+        found = [self._newest(key, record) for key, record in zip(keys, stored, strict=True)]
         marks = [(of_key(key), *(record.marks if record else ())) for key, record in zip(keys, found, strict=True)]
         documents = await self._documents(
             name for names, record in zip(marks, found, strict=True) if record for name in names

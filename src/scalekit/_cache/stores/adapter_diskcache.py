@@ -55,11 +55,9 @@ class OnDisk(Adapter):
     async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
         return self._counted(await self._do(runtime, "read", [None] * len(keys), lambda: self._get_all(keys)))
 
-    async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
+    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         failed: list[str | None] = ["the tier could not be written"] * len(records)
-        reasons = await self._do(runtime, "written", failed, lambda: self._put_all(records))
-        self.refused += sum(reason is not None for reason in reasons)
-        return reasons
+        return await self._do(runtime, "written", failed, lambda: self._put_all(records))
 
     async def invalidate(self, keys: Sequence[str], runtime: Runtime) -> bool:
         def end() -> bool:
@@ -114,7 +112,7 @@ class OnDisk(Adapter):
         return [self._get(key) for key in keys]
 
     def _get(self, key: str) -> Record | None:
-        record, now = self._stored(key), self.now()
+        record, now = self._newest(key, self._stored(key)), self.now()
         if record is None or record.expires <= now or self._ended((of_key(key), *record.marks), record.born):
             return None
         return record

@@ -128,6 +128,8 @@ class Adapter:
         self._last = 0
         self._lock = threading.RLock()
         self._said = False
+        self._pending: dict[str, Record] = {}
+        """What is on its way, and found meanwhile."""
 
     def __repr__(self) -> str:
         kind = type(self.cache)
@@ -180,7 +182,22 @@ class Adapter:
         raise NotImplementedError
 
     async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
+        self._pending.update(records)
+        try:
+            reasons = await self._put_many(records, runtime)
+        finally:
+            for key, record in records:
+                if self._pending.get(key) is record:
+                    self._pending.pop(key, None)
+        self.refused += sum(reason is not None for reason in reasons)
+        return reasons
+
+    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         raise NotImplementedError
+
+    def _newest(self, key: str, stored: Record | None) -> Record | None:
+        pending = self._pending.get(key)
+        return pending if pending is not None and (stored is None or pending.born > stored.born) else stored
 
 
 class Mapped(Adapter):
@@ -196,11 +213,9 @@ class Mapped(Adapter):
         with self._lock:
             return self._counted([self._living(key) for key in keys])
 
-    async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
+    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         with self._lock:
-            reasons = [self._put(key, record) for key, record in records]
-        self.refused += sum(reason is not None for reason in reasons)
-        return reasons
+            return [self._put(key, record) for key, record in records]
 
     async def invalidate(self, keys: Sequence[str], runtime: Runtime) -> bool:
         with self._lock:

@@ -148,7 +148,9 @@ class Connections:
             begin(cursor, patience, self.words)
             yield cursor
             cursor.execute("COMMIT")
-            self.words[COMMITS] = time.time_ns()  # any value that it did not have before
+            self.words[COMMITS] = int.from_bytes(
+                os.urandom(8), "little"
+            )  # one that it never had: clocks repeat themselves
 
     def drop(self, lease: Lease) -> None:
         """Close one: it is no longer needed, or not to be trusted after an error."""

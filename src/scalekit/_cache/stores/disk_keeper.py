@@ -53,6 +53,7 @@ class Keeper:
         self._sweeping, self._sweep_hand = 0, _START
         self._checkpoint_at = 0.0
         self._noted: set[int] = set()
+        self._hand: Any = None
         self.doubtful: dict[str, Any] = {}  # rows that a reader found with changed bytes
 
     def tick(self, folder: Folder) -> None:
@@ -68,6 +69,7 @@ class Keeper:
                 pass
             self._sweep_floor(folder)
             self._bound_marks(folder)
+            self._forget_replaced(folder)
             if time.monotonic() >= self._orphans:
                 self._orphans = time.monotonic() + _ORPHANS_EVERY
                 self._remove_orphans(folder)
@@ -130,7 +132,8 @@ class Keeper:
             if len(reader.marks) <= MARKS:
                 return
             floor = folder.page.words[FLOOR]
-            reader.marks = {name: time for name, time in reader.marks.items() if time > floor}
+            with self.shared.opening:  # in which marks are learned
+                reader.marks = {name: time for name, time in reader.marks.items() if time > floor}
             if len(reader.marks) > MARKS:
                 with self._change(folder) as change:
                     half = "SELECT time FROM marks ORDER BY time DESC LIMIT 1 OFFSET ?"
@@ -153,7 +156,8 @@ class Keeper:
                     lap = change.cursor.execute("SELECT max(place) FROM records").fetchone()[0] or 0
                 rows = change.cursor.execute(_SWEEP, (hand, lap, _STEP)).fetchall()
                 rows, last = _enough(rows, used - bound + bound // 50)
-                touched = change.cursor.execute("SELECT place FROM touched WHERE place BETWEEN ? AND ?", (hand, last))
+                passed = hand, min(last, lap)
+                touched = change.cursor.execute("SELECT place FROM touched WHERE place BETWEEN ? AND ?", passed)
                 spared = {place for (place,) in touched}
                 since = change.now - RETENTION if laps < 3 else change.now
                 for place, row, sealed in rows:
@@ -161,24 +165,36 @@ class Keeper:
                     if head is None or place not in spared or head.expires <= change.now:
                         lost = change.drop(row, head, since)
                         change.floor = max(change.floor, lost if laps == 3 else 0)
-                change.cursor.execute("DELETE FROM touched WHERE place BETWEEN ? AND ?", (hand, last))
+                change.cursor.execute("DELETE FROM touched WHERE place BETWEEN ? AND ?", passed)
                 next_hand = _START if last == _END else last + 1
                 change.cursor.execute("UPDATE totals SET hand=?, lap=?", (next_hand, lap))
                 if change.floor:
                     folder.page.lift(change.floor)  # before the tombstones are gone
             self.shared.evicted += change.dropped
-            self._noted -= spared
             laps += last == _END
             used = self._used(folder)
 
     def _note_touched(self, folder: Folder) -> None:
         touched = self.shared.touched
         self.shared.touched = set()
+        with folder.connections.lent() as cursor:
+            hand = cursor.execute("SELECT hand, lap FROM totals").fetchone()
+        if hand != self._hand:  # whoever moved it has spent some of the notes
+            self._hand, self._noted = hand, set()
         new = touched - self._noted
         if new:
             with folder.connections.transaction(_PATIENCE) as cursor:
                 cursor.executemany("INSERT OR IGNORE INTO touched VALUES(?)", [(place,) for place in new])
             self._noted = new if len(self._noted) > 100_000 else self._noted | new
+
+    def _forget_replaced(self, folder: Folder) -> None:
+        """Notes of rows that are gone, which the hand would meet only once it has to move."""
+        with folder.connections.lent() as cursor:
+            noted = cursor.execute("SELECT count(*) FROM touched").fetchone()[0]
+            entries = cursor.execute("SELECT entries FROM totals").fetchone()[0]
+        if noted > entries + 1000:
+            with folder.connections.transaction(_PATIENCE) as cursor:
+                cursor.execute("DELETE FROM touched WHERE place NOT IN (SELECT place FROM records)")
 
     def _used(self, folder: Folder) -> int:
         with folder.connections.lent() as cursor:
