@@ -465,7 +465,12 @@ def main() -> None:
         about_run = {"machine": here, "versions": {"scalekit": version("agent-scalekit"), **peers}, "rounds": rounds}
         arguments.json.write_text(json.dumps({**about_run, **figures}, indent=1) + "\n", encoding="utf-8")
     if arguments.plot:
-        bars([[races["gets"], races["decorated"]], [chat, completion], [races["streams"], races["lists"]]], OURS, about, arguments.plot)
+        bars(
+            [[races["gets"], races["decorated"]], [chat, completion], [races["streams"], races["lists"]]],
+            OURS,
+            about,
+            arguments.plot,
+        )
 
 
 if __name__ == "__main__":

@@ -146,6 +146,9 @@ class ScalekitWarning(UserWarning):
 def warn(message: str) -> None:
     """Warn at the first line outside of scalekit: the one with the decorator."""
     level, frame = 2, sys._getframe(1)  # 1 would be this function
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scalekit."):
+    while frame.f_back is not None and (
+        str(frame.f_globals.get("__name__", "")).startswith("scalekit.")
+        or frame.f_code.co_filename.startswith("<scalekit ")  # a compiled wrapper
+    ):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, ScalekitWarning, stacklevel=level)

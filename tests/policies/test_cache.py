@@ -955,3 +955,52 @@ def test_where_the_stack_ends_no_key_is_left_taken() -> None:
         with pytest.raises(RecursionError):
             below(pad, lambda: total(400))
         assert [total(n) for n in range(150)] == [*range(150)]
+
+
+async def test_a_hung_call_ends_for_those_who_wait_whatever_happened_to_its_key(loop_colour: Colour) -> None:
+    """flight_timeout counts for a flight that was invalidated, and for one that a later call replaced."""
+    calls: list[int] = []
+
+    @scalekit.cache(flight_timeout=0.2)
+    async def ask(x: int) -> int:
+        calls.append(x)
+        if len(calls) < 3:
+            await loop_colour.sleep(60)
+        return x
+
+    invalidated = await loop_colour.start(ask, 1)
+    await loop_colour.until(lambda: len(calls) == 1)
+    await scalekit.controls(ask).cache.invalidate(1)
+    replaced = await loop_colour.start(ask, 2)
+    await loop_colour.until(lambda: len(calls) == 2)
+    time.sleep(0.3)  # the loop is busy past the deadline
+    assert await ask(2) == 2
+    for job in (invalidated, replaced):
+        assert isinstance(await job.error(), scalekit.DeadlineExceeded)
+    flights = scalekit.controls(ask).cache._site.flights
+    await loop_colour.until(lambda: not flights.flying and not flights.loose)
+
+
+def test_the_first_callers_all_know_of_the_slower_tiers(tmp_path: Any) -> None:
+    """Threads that call a function for the first time at once: none of them goes past its disk."""
+    calls: list[str] = []
+    disk = scalekit.Disk(tmp_path / "store")
+
+    @scalekit.cache(ttl="1h", version="1", tiers=[disk])
+    def ask(question: str) -> str:
+        calls.append(question)
+        return question
+
+    start = threading.Barrier(8)
+
+    def call() -> None:
+        start.wait()
+        ask("a")
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert calls == ["a"]
+    disk.close()

@@ -975,3 +975,167 @@ def test_many_threads_read_one_stream() -> None:
         thread.join(30)
     assert opened == [1]
     assert results == [[[number] for number in range(2000)]] * 30
+
+
+# what a review found --------------------------------------------------------------------------------------------------
+
+
+def test_a_hung_step_in_a_thread_gives_its_permit_back() -> None:
+    """A stream that was given up while a thread read its next item is closed when that comes; its permit is free."""
+    go_on = threading.Event()
+
+    @scalekit.cache(flight_timeout=0.1)
+    @scalekit.limit(concurrency=1)
+    def answer(x: int) -> Any:
+        yield 1
+        go_on.wait(5)
+        yield 2
+
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            list(answer(1))
+        except scalekit.DeadlineExceeded as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    threads[0].start()
+    time.sleep(0.03)
+    threads[1].start()
+    threads[1].join(10)
+    go_on.set()
+    threads[0].join(10)
+    assert errors
+    assert scalekit.controls(answer).limit.state().in_flight == 0
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+async def test_a_renewal_that_breaks_half_way_is_not_tried_at_each_hit(colour: Colour, ahead: bool) -> None:
+    """As one that fails at once: the old recording is served untried for the throttle period."""
+    source = Source(colour, items=range(3), ttl=0.02, stale="1h")
+    await source.whole()
+    await colour.sleep(0.03)
+    source.fail_at, source.fail_times = 0 if ahead else 2, 99
+    for _ in range(10):
+        await source.whole()
+        await colour.until(lambda: source.closed == source.opened)
+        await colour.sleep(0.005)
+    assert source.opened == 2
+
+
+def test_a_loop_that_was_closed_under_its_streams_gives_permits_back() -> None:
+    """A loop that ends without cancelling its tasks: the abandoned reader lets go of the source."""
+
+    @scalekit.cache
+    @scalekit.limit(concurrency=100)
+    async def answer(x: int) -> Any:
+        for _ in range(10):
+            await asyncio.sleep(0)
+            yield "x" * 100_000
+
+    async def begin(x: int) -> Any:
+        stream = answer(x)
+        await anext(stream)
+        await asyncio.sleep(0.01)
+        return stream
+
+    for number in range(3):
+        loop = asyncio.new_event_loop()
+        stream = loop.run_until_complete(begin(number))
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        del stream, loop
+    gc.collect()
+    assert not scalekit.controls(answer).cache._site.flights.loose
+    assert scalekit.controls(answer).limit.state().in_flight == 0
+
+
+def test_a_reader_of_a_loop_that_stands_still_is_told() -> None:
+    """The loop that reads the source does not run any more and is not closed: flight_timeout counts all the same."""
+
+    @scalekit.cache(flight_timeout=0.2)
+    async def answer() -> Any:
+        for number in range(300):
+            await asyncio.sleep(0)
+            yield number
+
+    @scalekit.cache(flight_timeout=0.2)
+    async def value() -> int:
+        await asyncio.sleep(0.05)
+        return 1
+
+    async def begin() -> Any:
+        stream, call = answer(), asyncio.ensure_future(value())
+        await anext(stream)
+        return stream, call
+
+    async def read() -> Any:
+        return [item async for item in answer()]
+
+    still, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    stream, call = still.run_until_complete(begin())
+    for waits in (value, read):
+        with pytest.raises(scalekit.DeadlineExceeded):
+            other.run_until_complete(asyncio.wait_for(waits(), 10))
+    call.cancel()
+    still.run_until_complete(asyncio.wait([call]))
+    still.run_until_complete(stream.aclose())
+    for loop in (still, other):
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+
+
+async def test_an_iterator_is_asked_once_for_itself(loop_colour: Colour) -> None:
+    """One that begins anew in `__aiter__` is read on, whatever pauses its readers make."""
+
+    class Pages:
+        def __aiter__(self) -> Any:
+            self._number = 0
+            return self
+
+        async def __anext__(self) -> int:
+            self._number += 1
+            if self._number > 3:
+                raise StopAsyncIteration
+            await loop_colour.sleep(0.001)
+            return self._number
+
+    @scalekit.cache
+    async def pages() -> Any:
+        return aiter(Pages())
+
+    for _ in range(2):
+        read: list[int] = []
+        async for number in await pages():
+            read.append(number)
+            await loop_colour.sleep(0.005)
+        assert read == [1, 2, 3]
+
+
+async def test_who_leaves_is_no_error(colour: Colour) -> None:
+    """`stats().errors` counts runs that raised, not readers who left."""
+    source = Source(colour, items=range(1000))
+    for _ in range(3):
+        stream = source.answer()
+        await colour.next(stream)
+        await colour.close(stream)
+    assert source.controls.stats().errors == 0
+
+
+async def test_a_copier_that_fails_on_a_recording_is_a_miss(colour: Colour) -> None:
+    """As for any other answer."""
+    works = [True]
+
+    def copier(item: Any) -> Any:
+        if not works[0]:
+            raise RuntimeError("no")
+        return [*item]
+
+    source = Source(colour, items=[[1], [2]], copy=copier)
+    await source.whole()
+    works[0] = False
+    await source.whole()
+    assert source.opened == 2

@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import scalekit
 from scalekit import settings
 from scalekit._cache.stores import disk_change, disk_keeper, disk_queue
+from scalekit._cache.stores.disk_page import COMMITS
 
 Make = Callable[..., scalekit.Disk]
 KB = 1000
@@ -329,3 +331,50 @@ def test_marks_without_end_are_bounded(disks: Make, disk_calls: Any, monkeypatch
         assert not calls.check(f"key {number}", born, f"mark {number}")
     calls.put("key", b"new", marks=("mark 1",))
     assert calls.get("key") == b"new"
+
+
+def test_a_commit_is_seen_whatever_the_clock_says(
+    disks: Make, disk_calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers notice a commit by a word that it changes: by more than a clock, which may stand still."""
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000)
+    disk = disks()
+    calls = disk_calls(disk)
+    words, seen = disk._open().words, set[int]()
+    for number in range(20):
+        calls.put("key", b"%d" % number)
+        disk.flush()
+        for _ in range(3):
+            assert calls.get("key") == b"%d" % number
+        seen.add(words[COMMITS])
+    assert len(seen) == 20
+
+
+def test_what_came_during_a_lap_keeps_its_second_chance(disks: Make, disk_calls: Any) -> None:
+    """Records that were put and read while the hand was on its way are spared in the next lap."""
+    disk = disks(max_bytes=2_000_000)
+    calls = disk_calls(disk)
+
+    def settle() -> None:
+        disk.flush()
+        disk._shared.tick()  # type: ignore[union-attr]
+
+    number = 0
+    while disk.stats().evicted < 200:  # the hand is on its way
+        calls.put(f"fill {number}", b"v" * 5 * KB)
+        number += 1
+        if number % 20 == 0:
+            settle()
+    hot = [f"hot {place}" for place in range(40)]
+    for key in hot:
+        calls.put(key, b"v" * 5 * KB)
+    settle()
+    before = disk.stats().evicted
+    while disk.stats().evicted < before + 700:  # more than a lap
+        for _ in range(20):
+            calls.put(f"fill {number}", b"v" * 5 * KB)
+            number += 1
+        settle()
+        for key in hot:
+            calls.get(key)
+    assert sum(calls.get(key) is not None for key in hot) >= 36

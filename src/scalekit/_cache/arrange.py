@@ -53,6 +53,12 @@ class Arrangement:
             slower = ("disk",)
         if not slower:
             return ()
+        if not site.identity.stable and self.given:
+            raise ConfigurationError(
+                f"{site.target.name} cannot keep its answers in {slower[0]!r}: {site.identity.reason}, so that another "
+                f"process could not tell whether it is the same function. version= says that it is; an object it is "
+                f'bound to needs a `__scalekit_key__`. Or keep them in memory: tiers=["memory"].'
+            )
         if not site.identity.stable:
             warn(
                 f"{site.target.name} keeps its answers in this process's memory only: {site.identity.reason}, so that "

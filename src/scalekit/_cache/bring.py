@@ -28,7 +28,7 @@ from scalekit._core.stream import PLAIN, End, Stream
 from scalekit._runtime.base import Runtime
 from scalekit.errors import BlockingError, ConfigurationError, ReentryError
 
-__all__ = ["bring", "deliver", "extend", "good", "landed", "recalled", "rescued", "trusted"]
+__all__ = ["bring", "deliver", "extend", "good", "judged", "recalled", "rescued", "trusted"]
 
 
 async def bring(site: Site, flight: Flight, values: Values, call: Call, runtime: Runtime) -> Any:
@@ -197,28 +197,29 @@ async def _land(
     ttl: float | None = None,
     error: Exception | None = None,
 ) -> None:
-    landing = await landed(site, flight, values, call, origin, value, cost, runtime, ttl, error)
+    """Keep an answer, or an `error` in the form of one, wherever it may be kept, and wake those who wait."""
+    landing = await judged(site, flight, value, call, origin, cost, runtime, ttl)
+    slower = None if flight.unstorable is not None or landing.life is None else origin
+    if slower is not None and not site.in_memory:  # who asks next must find it there
+        await written(site, slower, value, landing, runtime)
+    deliver(site, flight, values, value, landing, error)
     if error is None:
         tell(site, flight, None)
-    if origin is not None and landing is not None:
-        await written(site, origin, value, landing, runtime)
+    if slower is not None and site.in_memory and flight.unstorable is None:
+        await written(site, slower, value, landing, runtime)
 
 
-async def landed(
+async def judged(
     site: Site,
     flight: Flight,
-    values: Values,
+    value: Any,
     call: Call,
     origin: Origin | None,
-    value: Any,
     cost: float,
     runtime: Runtime,
     ttl: float | None = None,
-    error: Exception | None = None,
-) -> Landing | None:
-    """Keep an answer, or an `error` in the form of one, in memory if it may be kept, and wake those who wait; what the
-    slower tiers are to be given.
-    """
+) -> Landing:
+    """An answer made ready to be kept; the flight knows if it may not."""
     now, landing = runtime.now(), None
     try:
         if ttl is None and site.simple:
@@ -238,8 +239,7 @@ async def landed(
     if origin is not None and life is not None and not await _undisturbed(origin, life, runtime):
         _refuse(flight, "invalidated")
         flight.disturbed = origin.generation
-    deliver(site, flight, values, value, landing, error)
-    return landing if origin is not None and flight.unstorable is None and life is not None else None
+    return landing
 
 
 async def _mark_disturbed(

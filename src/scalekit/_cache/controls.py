@@ -64,6 +64,8 @@ class CacheControls:
         """Forget every answer that has one of these tags, whichever function of this namespace gave it; inside of a
         scope, that scope's.
         """
+        if not tags:
+            raise ConfigurationError("invalidate_tags: no tag was given: invalidate_tags('doc:7').")
         for tag in tags:
             if not isinstance(tag, str) or not tag:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ConfigurationError(f"invalidate_tags: {tag!r} is no tag: invalidate_tags('doc:7').")

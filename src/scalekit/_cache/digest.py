@@ -75,8 +75,8 @@ def _write(node: Any, parts: list[bytes]) -> None:
     elif kind is Identity:
         raise UnkeyableArgument(
             f"An object of type {node.named} is keyed by identity, which means nothing to another process: only the "
-            f"memory tier can keep this answer. Give its class a `__scalekit_key__`, make it a frozen dataclass, or "
-            f"leave it out with ignore=."
+            f"memory tier can keep this answer. Give its class a `__scalekit_key__`, make it a frozen dataclass, use "
+            f'tiers=["memory"], or, if the answer does not depend on it, leave it out with ignore=.'
         )
     else:
         assert isinstance(node, FunctionType | BuiltinFunctionType) or hasattr(node, "__qualname__")

@@ -17,7 +17,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scalekit._cache.bring import deliver, extend, good, landed, recalled, rescued, trusted
+from scalekit._cache.bring import deliver, extend, good, judged, recalled, rescued, trusted
 from scalekit._cache.each import NOTHING, ListArgument
 from scalekit._cache.flights import Flight, State
 from scalekit._cache.index import Values
@@ -343,31 +343,42 @@ class ListCall:
                 one.flight.among = frozenset([other.item.tree for other in led])
             raise
         cost = runtime.now() - began
-        written: list[Answer] = []
-        for one, value in zip(led, values, strict=True):
-            answer = await self._landed(one, value, cost, runtime)
-            if answer is not None:
-                written.append(answer)
+        landings = [await self._judged(one, value, cost, runtime) for one, value in zip(led, values, strict=True)]
+        if not site.in_memory:  # who asks next must find them there
+            await self._write(led, values, landings, runtime)
+        for one, value, landing in zip(led, values, landings, strict=True):
+            if landing is not None:
+                deliver(site, one.flight, (), value, landing)
         tell(site, first, None)
-        if written and led[0].origin is not None:
-            for reason in await led[0].origin.tiers.write_many(written, runtime):
-                if reason is not None:
-                    site.unstored(reason)
+        if site.in_memory:
+            await self._write(led, values, landings, runtime)
 
-    async def _landed(self, one: Led, value: Any, cost: float, runtime: Runtime) -> Answer | None:
-        """Land one item; what the slower tiers are to be given."""
+    async def _judged(self, one: Led, value: Any, cost: float, runtime: Runtime) -> Landing | None:
+        """One item's answer made ready; None for an error, which has landed."""
         site, flight, origin, call = self.site, one.flight, one.origin, one.item.call
         if value is NOTHING:
             flight.unstorable = flight.unstorable or "the function gave no answer to it"
-            deliver(site, flight, (), NOTHING, Landing(NOTHING, None, 0.0, 0.0, None))
-            return None
+            return Landing(NOTHING, None, 0.0, 0.0, None)
         if isinstance(value, Exception):
             if await rescued(site, flight, (), call, origin, one.old, value, runtime) is MISSING:
                 site.flights.land(flight, State.FAILED, value)
                 failed(site, flight, value)
             return None
-        landing = await landed(site, flight, (), call, origin, value, cost, runtime)
-        return None if origin is None or landing is None else answer_of(site, origin, value, landing)
+        return await judged(site, flight, value, call, origin, cost, runtime)
+
+    async def _write(
+        self, led: Sequence[Led], values: Sequence[Any], landings: Sequence[Landing | None], runtime: Runtime
+    ) -> None:
+        """Give the answers to the slower tiers, all in one go."""
+        answers: list[Answer] = []
+        for one, value, landing in zip(led, values, landings, strict=True):
+            kept = landing is not None and landing.life is not None and one.flight.unstorable is None
+            if kept and landing is not None and one.origin is not None:
+                answers.append(answer_of(self.site, one.origin, value, landing))
+        if answers and led[0].origin is not None:
+            for reason in await led[0].origin.tiers.write_many(answers, runtime):
+                if reason is not None:
+                    self.site.unstored(reason)
 
     async def _all_rescued(self, led: Sequence[Led], error: Exception, runtime: Runtime) -> bool:
         """The whole call failed: whether there are old answers for all of it (`stale_if_error=`)."""

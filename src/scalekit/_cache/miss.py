@@ -159,7 +159,7 @@ def crashed(site: Site, flights: Sequence[Flight], error: BaseException, loop: L
     )
     for flight in flights:
         site.flights.land(flight, State.ABANDONED if stopped else State.FAILED, error)
-    if not isinstance(error, GeneratorExit):
+    if not stopped:
         failed(site, flights[0], error)
     return stopped
 

@@ -110,8 +110,8 @@ class Tiers:
                 self._warned = True
                 warn(
                     f"{self.site.target.name} keeps answers in this process's memory only: an argument is keyed by "
-                    f"identity, which means nothing to another process. Give its class a `__scalekit_key__`, or leave "
-                    f"it out with ignore=."
+                    f"identity, which means nothing to another process. Give its class a `__scalekit_key__`, or, if "
+                    f"the answer does not depend on it, leave it out with ignore=."
                 )
             return None
         return f"{self.site.full_name}:{digest(tree)}"

@@ -7,6 +7,7 @@ the compiled wrapper (hot.py) answers the simplest hits before any of this runs.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -33,6 +34,7 @@ from scalekit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from scalekit._cache.identity import FunctionIdentity
+    from scalekit._cache.stores.base import Store
 
 
 class Missing:
@@ -101,6 +103,11 @@ class Site:
         self.scoper = Scoper(given["scope"], target.function, target.name) if given["scope"] is not None else None
         self.copy = given["copy"]
         self.version = given["version"]
+        if given["max_bytes"] is not None and not self.streams and target.declares:
+            raise ConfigurationError(
+                f"{target.name} returns no stream, and max_bytes= bounds the recording of one. The bound of the memory "
+                f'is tiers=[scalekit.Memory(max_bytes="64MB")].'
+            )
         self._max_bytes = None if given["max_bytes"] is None else _units.size(given["max_bytes"], "max_bytes")
         hung = given["flight_timeout"]
         self._flight_timeout = None if hung is None else _units.seconds(hung, "flight_timeout")
@@ -108,7 +115,8 @@ class Site:
         self.memory = arrangement.memory or Memory()
         self.table = Table()
         self.flights = Flights()
-        self.flights.on_fork(self.memory._after_fork)
+        self.flights.on_fork(self._after_fork)
+        self._looking = threading.RLock()
         self.watching: WeakSet[Any] = WeakSet()
         """Event loops with a timer for flights that take too long."""
         self.watched: Any = None
@@ -157,16 +165,26 @@ class Site:
     def reach(self) -> Tiers | None:
         """The slower tiers of this function, as the settings are now."""
         if self._looked is not settings.version():
-            self._looked = settings.version()
-            stores = self._arrangement.stores(self)
-            if stores != (self.tiers.stores if self.tiers is not None else ()):
-                self.tiers = Tiers(self, stores) if stores else None
-                self.table.clear_fast()
-                if self.tiers is not None or self.asks_where:
-                    self.hot.fast = Index(self.table, self.tiers)
-                else:
-                    self.hot.fast = self.table.fast
+            with self._looking:
+                version = settings.version()
+                if self._looked is not version:
+                    self._reach(self._arrangement.stores(self))
+                    self._looked = version  # last: until then the others wait, too
         return self.tiers
+
+    def _reach(self, stores: tuple[Store, ...]) -> None:
+        if stores == (self.tiers.stores if self.tiers is not None else ()):
+            return
+        self.tiers = Tiers(self, stores) if stores else None
+        self.table.clear_fast()
+        if self.tiers is not None or self.asks_where:
+            self.hot.fast = Index(self.table, self.tiers)
+        else:
+            self.hot.fast = self.table.fast
+
+    def _after_fork(self) -> None:
+        self._looking = threading.RLock()
+        self.memory._after_fork()
 
     @property
     def streams(self) -> bool:

@@ -107,9 +107,7 @@ def generator_function(opening: Callable[..., Any]) -> Callable[..., Generator[A
                 for one in stream.at_hand(item):
                     try:
                         sent = yield one
-                    except GeneratorExit:
-                        raise
-                    except BaseException as thrown:
+                    except Exception as thrown:  # and not the end of the reader: it is closed, or cancelled
                         raise _refused("throw()") from thrown
                     if sent is not None:
                         raise _refused("send()")
@@ -132,9 +130,7 @@ def async_generator_function(opening: Callable[..., Any]) -> Callable[..., Async
                 for one in stream.at_hand(item):
                     try:
                         sent = yield one
-                    except GeneratorExit:
-                        raise
-                    except BaseException as thrown:
+                    except Exception as thrown:  # and not the end of the reader: it is closed, or cancelled
                         raise _refused("athrow()") from thrown
                     if sent is not None:
                         raise _refused("asend()")

@@ -90,9 +90,14 @@ class Target:
         """False where `__wrapped__` shows the parameters of another function, which this one may add to."""
         return self.signature == inspect.signature(self.function, follow_wrapped=False)
 
+    @property
+    def declares(self) -> Any:
+        """What the return annotation says; "" if there is none."""
+        return getattr(inspect.unwrap(self.function), "__annotations__", {}).get("return", "")
+
     @functools.cached_property
     def declares_stream(self) -> bool:
-        annotation = getattr(inspect.unwrap(self.function), "__annotations__", {}).get("return", "")
+        annotation = self.declares
         text = annotation if isinstance(annotation, str) else repr(annotation)
         return any(word in text for word in ("Iterator", "Generator", "Stream"))
 

@@ -8,6 +8,7 @@ and a cache that keeps them replays them to everybody.
     bedrock     ["stopReason"]; of a toolResult: ["status"]
     langchain   .response_metadata, which holds its provider's word; ToolMessage.status
     pydantic-ai .finish_reason, .state; of a run's result: .response
+    ollama      ["done_reason"]
     MCP         .isError, .is_error
 
 The same is found in dicts (the providers' JSON), in a list or tuple of answers, and in the list of a stream's events:
@@ -44,7 +45,7 @@ _UNFINISHED = words(
     "other image_other no_image"
 )
 _UNFIT = _TRUNCATED | _REFUSED | _UNFINISHED
-_REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason")
+_REASONS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
 _BEGINNINGS = words("message_start response.created response.queued response.in_progress")
 _PLAIN = frozenset({str, bytes, int, float, bool, type(None), list, tuple})
 
