@@ -269,13 +269,12 @@ class Airport(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 10.0]))
     def tick(self, seconds: float) -> None:
-        """Time goes by, and who looks after hung flights sees those whose time is over."""
+        """Time goes by, and who looks after hung flights sees those whose time is over, also if nobody can join them."""
         self.now += seconds
         late, soonest = self.flights.overdue(self.now)
-        assert {id(flight) for flight in late} == {
-            id(flight) for flight in self.open.values() if flight.deadline <= self.now
-        }
-        assert soonest == min((f.deadline for f in self.open.values() if f.deadline > self.now), default=None)
+        flying = self.flying()
+        assert {id(flight) for flight in late} == {id(flight) for flight in flying if flight.deadline <= self.now}
+        assert soonest == min((flight.deadline for flight in flying if flight.deadline > self.now), default=None)
 
     # what must hold ---------------------------------------------------------------------------------------------------
 
