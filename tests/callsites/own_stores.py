@@ -19,6 +19,7 @@ NEEDS = 4
 computed: Counter[str] = Counter()
 ran: list[str] = []
 
+folders: list[diskcache.Cache] = []
 tuned: Any = cachetools.TTLCache(1_000, 600)
 folder = tempfile.mkdtemp()
 
@@ -31,8 +32,10 @@ def price(item: str) -> float:
 
 def worker() -> Any:
     """One of two workers, each with a diskcache object of its own over one folder."""
+    cache = diskcache.Cache(folder)
+    folders.append(cache)
 
-    @scalekit.cache(ttl="1d", version="1", tiers=["memory", diskcache.Cache(folder)], tags="doc:{doc}")
+    @scalekit.cache(ttl="1d", version="1", tiers=["memory", cache], tags="doc:{doc}")
     def summary(doc: str) -> list[str]:
         computed[f"summary {doc}"] += 1
         return [doc, f"version {computed[f'summary {doc}']}"]
@@ -60,10 +63,11 @@ def main() -> None:
     one.cache.invalidate_tags("doc:contract")
     assert two("contract") == one("contract") == ["contract", "version 2"]
 
-    rows = diskcache.Cache(folder)
-    rows._sql("UPDATE Cache SET mode = 4, value = ?, filename = NULL", (pickle.dumps(Poison()),))
+    folders[0]._sql("UPDATE Cache SET mode = 4, value = ?, filename = NULL", (pickle.dumps(Poison()),))
     assert worker()("contract") == ["contract", "version 3"]
     assert not ran, "a row of the folder ran code"
+    for cache in folders:
+        cache.close()
 
 
 if __name__ == "__main__":

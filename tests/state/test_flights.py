@@ -269,7 +269,7 @@ class Airport(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 10.0]))
     def tick(self, seconds: float) -> None:
-        """Time goes by, and who looks after hung flights sees those whose time is over, also if nobody can join them."""
+        """Time goes by, and who looks after hung flights sees those whose time is over, joinable or not."""
         self.now += seconds
         late, soonest = self.flights.overdue(self.now)
         flying = self.flying()

@@ -144,6 +144,7 @@ async def test_what_is_not_ours_is_a_miss(colour: Colour, foreign: Any) -> None:
             foreign[key] = wrong
         elif adapter.tier == "diskcache":
             foreign.set(digest(key), wrong)
+            foreign.close()  # the connection of this thread
         else:
             from scalekit._cache.stores.adapter_aiocache import LOOP
 

@@ -20,14 +20,14 @@ import base64
 import json
 import os
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from importlib import import_module
 from math import ceil
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
-from scalekit._cache.stores.adapters import Adapter, Ended, digest, expires_in, of_key, pack
+from scalekit._cache.stores.adapters import Adapter, Ended, awaited, digest, expires_in, of_key, pack
 from scalekit._cache.stores.base import Record
 from scalekit._runtime.base import Runtime
 
@@ -100,7 +100,7 @@ class Awaited(Adapter):
             work.close()
             return instead
         try:
-            return await _awaited(LOOP.run(asyncio.wait_for(work, _PATIENCE)), runtime)
+            return await awaited(LOOP.run(asyncio.wait_for(work, _PATIENCE)), runtime)
         except Exception as error:
             self._rest(error, doing)
             return instead
@@ -287,17 +287,3 @@ class _Loop:
 
 
 LOOP = _Loop()
-
-
-async def _awaited(future: Future[T], runtime: Runtime) -> T:
-    """The result of what runs in that loop, for a caller of any colour."""
-    if not runtime.blocking:
-        waiter = runtime.waiter()
-        wake: Callable[[Any], object] = lambda _: waiter.wake()  # noqa: E731
-        future.add_done_callback(wake)
-        try:
-            await waiter.wait()
-        except BaseException:
-            future.cancel()
-            raise
-    return future.result()

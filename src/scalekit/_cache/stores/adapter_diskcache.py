@@ -5,20 +5,26 @@ so whoever can write to the folder can run code. Here a row is read only if it s
 is a miss. Writing, expiry and eviction are diskcache's own. When something was invalidated stands in a table of its
 own in the same database, which its culling and `clear()` do not touch.
 
-SQLite may keep a call waiting for as long as the cache's `timeout` says, so on an event loop everything is done in a
-thread.
+SQLite may keep a call waiting for as long as the cache's `timeout` says, and diskcache opens a connection for each
+thread and leaves it open. So everything is done in one thread of ours.
 """
 
 from __future__ import annotations
 
+import atexit
 import base64
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from importlib import import_module
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
-from scalekit._cache.stores.adapters import RETENTION, Adapter, digest, expires_in, of_key, pack
+from scalekit._cache.stores.adapters import RETENTION, Adapter, awaited, digest, expires_in, of_key, pack
 from scalekit._cache.stores.base import Record
 from scalekit._runtime.base import Runtime
 from scalekit.errors import ConfigurationError
@@ -51,6 +57,8 @@ class OnDisk(Adapter):
         self._plain = type(cache.disk) is theirs.Disk
         self._policies: dict[str, dict[str, str | None]] = theirs.EVICTION_POLICY
         self._ready = False
+        self._process = 0
+        self._tasks: SimpleQueue[Any]
 
     async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
         return self._counted(await self._do(runtime, "read", [None] * len(keys), lambda: self._get_all(keys)))
@@ -76,7 +84,7 @@ class OnDisk(Adapter):
         return await self._do(runtime, "read", False, lambda: not self._ended((of_key(key), *marks), born))
 
     async def _do(self, runtime: Runtime, doing: str, instead: T, work: Callable[[], T]) -> T:
-        """`work` in a thread; `instead` if it fails."""
+        """`work` in our thread; `instead` if it fails."""
 
         def working() -> T:
             try:
@@ -88,7 +96,23 @@ class OnDisk(Adapter):
                 self._trouble(error, doing)
                 return instead
 
-        return await runtime.offload(working)
+        with self._lock:
+            if self._process != os.getpid():  # also in a forked child, which has no such thread
+                self._process = os.getpid()
+                self._tasks = SimpleQueue()
+                thread = Thread(target=_run, args=(self._tasks, self.cache), name="scalekit diskcache", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is about to end
+                    self._process = 0
+                    return working()
+                end = weakref.finalize(self, self._tasks.put, None)  # takes no lock that a finalizer might wait for
+                end.atexit = False
+                _open[thread] = self._tasks
+            tasks = self._tasks
+        future: Future[T] = Future()
+        tasks.put((working, future))
+        return await awaited(future, runtime)
 
     def _sql(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         return list(self.cache._sql(statement, values))
@@ -162,3 +186,25 @@ class OnDisk(Adapter):
 
 def _row_name(name: str) -> str:
     return f"{'=' if name.startswith('=') else '#'}{digest(name)}"
+
+
+def _run(tasks: SimpleQueue[Any], cache: Any) -> None:
+    """The thread of one adapter, as long as there is one."""
+    while (task := tasks.get()) is not None:
+        work, future = task
+        if future.set_running_or_notify_cancel():
+            future.set_result(work())
+        del work, future, task
+    cache.close()  # the connection of this thread
+
+
+_open: WeakKeyDictionary[Thread, SimpleQueue[Any]] = WeakKeyDictionary()
+
+
+@atexit.register
+def _at_exit() -> None:
+    threads = [*_open.items()]
+    for _, tasks in threads:
+        tasks.put(None)
+    for thread, _ in threads:
+        thread.join(1.0)

@@ -18,9 +18,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from hashlib import blake2b
 from importlib import import_module
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 from zlib import crc32
 
@@ -28,7 +29,9 @@ from scalekit._cache.stores.base import NEVER, Record, Store
 from scalekit._runtime.base import Runtime
 from scalekit.errors import ConfigurationError, warn
 
-__all__ = ["Adapter", "AdapterStats", "Ended", "adapted", "pack", "unpack"]
+__all__ = ["Adapter", "AdapterStats", "Ended", "adapted", "awaited", "pack", "unpack"]
+
+T = TypeVar("T")
 
 RETENTION: Final = 86_400 * 1_000_000_000
 """How long it is known that a key was ended, in nanoseconds; no older record can be put."""
@@ -302,6 +305,20 @@ def adapted(cache: Any) -> Store | None:
             f"Give it one, or scalekit.Disk(folder)."
         )
     return None
+
+
+async def awaited(future: Future[T], runtime: Runtime) -> T:
+    """The result of what runs in another thread, for a caller of any colour."""
+    if not runtime.blocking:
+        waiter = runtime.waiter()
+        wake: Callable[[Any], object] = lambda _: waiter.wake()  # noqa: E731
+        future.add_done_callback(wake)
+        try:
+            await waiter.wait()
+        except BaseException:
+            future.cancel()
+            raise
+    return future.result()
 
 
 def expires_in(record: Record, now: int) -> float | None:
