@@ -107,6 +107,19 @@ async def test_an_older_flight_does_not_bring_it_back(colour: Colour, foreign: A
     assert source.calls == ["a", "a"]
 
 
+async def test_none_is_an_answer(colour: Colour, foreign: Any) -> None:
+    """A cached None is no miss, though these caches say None for "nothing"."""
+    source = Source(colour, [foreign])
+
+    async def nothing(question: str) -> None:
+        source.calls.append(question)
+
+    ask = scalekit.cache(ttl="1h", version="1", tiers=[foreign])(colour.define(nothing))
+    for _ in range(3):
+        assert await colour.call(ask, "a") is None
+    assert source.calls == ["a"]
+
+
 async def test_lists_and_streams_are_kept_in_it(colour: Colour, foreign: Any) -> None:
     """`each=` and recorded streams go through the same door."""
     source = Source(colour, [foreign])

@@ -16,12 +16,12 @@ from scalekit._runtime.base import Waiter
 
 __all__ = ["Chunk", "Place", "Recording"]
 
-ITEMS: Final = 128
+ITEMS: Final = 256
 NBYTES: Final = 64 * 1024
 
 
 class Chunk:
-    """Up to 128 items, or about 64 kB (an eighth of the limit, if that is less): what a reader takes at once counts as
+    """Up to 256 items, or about 64 kB (an eighth of the limit, if that is less): what a reader takes at once counts as
     read. `start`: the bytes before it; `next` is set when this one is complete.
     """
 
