@@ -526,3 +526,28 @@ def test_a_real_sdk_stream_is_refused(disk: scalekit.Disk) -> None:
 
         with pytest.raises(scalekit.ConfigurationError, match="a stream that can be read once"):
             ask("why?")
+
+
+async def test_an_explicit_tier_that_cannot_name_its_function_is_an_error(colour: Colour, disk: scalekit.Disk) -> None:
+    """A client in the closure: another process could not tell the function; nothing is silently kept nowhere."""
+    client = object()
+
+    @scalekit.cache(ttl="1h", tiers=[disk])
+    @colour.define
+    async def ask(question: str) -> str:
+        return question if client else ""
+
+    with pytest.raises(scalekit.ConfigurationError, match="cannot keep its answers in Disk"):
+        await colour.call(ask, "a")
+
+
+def test_a_bound_of_streams_on_something_else_is_an_error() -> None:
+    """`max_bytes=` of cache is not the size of the memory."""
+    with pytest.raises(scalekit.ConfigurationError, match="Memory"):
+
+        @scalekit.cache(max_bytes="64MB")
+        def ask(question: str) -> str:
+            return question
+
+    with pytest.raises(scalekit.ConfigurationError, match="no tag was given"):
+        scalekit.controls(scalekit.cache(lambda: 1)).cache.invalidate_tags()
