@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalekit import events
-from scalekit._cache.flights import twin
 from scalekit._cache.freshness import FOREVER, Times
 from scalekit._cache.key import Tree
 from scalekit._cache.recorded import Recorded
 from scalekit._cache.stores.base import NEVER, Record, Store
+from scalekit._cache.twin import twin
 from scalekit._runtime.base import Runtime
 from scalekit.errors import CodecError, warn
 
