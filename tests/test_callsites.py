@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-LANDED = {2, 3}
+LANDED = {2, 3, 4}
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).parent / "callsites"

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 import cachetools
-import diskcache
+import diskcache  # type: ignore[import-untyped]  # it has no types
 
 import scalekit
 
@@ -20,7 +20,7 @@ computed: Counter[str] = Counter()
 ran: list[str] = []
 
 folders: list[diskcache.Cache] = []
-tuned: Any = cachetools.TTLCache(1_000, 600)
+tuned: cachetools.TTLCache[str, bytes] = cachetools.TTLCache(1_000, 600)
 folder = tempfile.mkdtemp()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from scalekit import _units
 from scalekit._cache.arrange import Arrangement
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 Label = str | Callable[[Any], str | Iterable[str]]
+
+
+class Foreign(Protocol):
+    """A cache of cachetools, diskcache or aiocache."""
+
+    def get(self, key: Any, /) -> Any: ...
 
 
 class Cache(Policy):
@@ -218,7 +224,7 @@ def cache(
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
     each: str | None = None,
-    tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
+    tiers: Sequence[Store | Memory | Foreign | Literal["memory", "disk"]] | None = None,
     max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
@@ -246,7 +252,7 @@ def cache(
     types: Iterable[type] = (),
     codec: CustomCodec | None = None,
     each: str | None = None,
-    tiers: Sequence[Store | Memory | Literal["memory", "disk"]] | None = None,
+    tiers: Sequence[Store | Memory | Foreign | Literal["memory", "disk"]] | None = None,
     max_bytes: int | str | None = None,
     flight_timeout: Duration | None = None,
     name: str | None = None,
@@ -277,8 +283,8 @@ def cache(
         types: classes, besides those that the return annotation names, that stored bytes may become objects of.
         codec: an object with `encode(answer) -> bytes` and `decode(bytes) -> answer` in place of the built-in one.
         tiers: from the fastest to the slowest: ["memory"], ["memory", "disk"], [Memory(...), Disk(...)], ["disk"].
-            Default: memory (10,000 entries and 64 MB for each function), and the disk if the setting `disk_dir` names
-            one and the function has a `ttl`.
+            A cache of cachetools, diskcache or aiocache is a tier too. Default: memory (10,000 entries and 64 MB for
+            each function), and the disk if the setting `disk_dir` names one and the function has a `ttl`.
         each: the parameter that is a list whose items are answered one by one: only those that are not known go
             inward, as one list. The function returns a list, in their order, or a dict by item.
         max_bytes: how much of one stream is recorded (default 8 MB): a longer one is handed on, and not kept.
