@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -404,6 +406,48 @@ async def test_a_dead_server_is_a_miss(colour: Colour, tmp_path: Path) -> None:
         assert await source(f"{number}") == ["", f"{number}"]
     assert adapter.stats().errors <= errors + 1
     assert len(source.calls) == 22
+    close(cache)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # that it has threads
+@pytest.mark.parametrize("kind", ["cachetools", "diskcache"])
+def test_a_fork_harms_nobody(tmp_path: Path, kind: str) -> None:
+    """A child that was forked while a thread of the parent held the lock goes on, as does the parent."""
+    cache: Any = cachetools.LRUCache(10) if kind == "cachetools" else of_diskcache(tmp_path / "store")
+
+    @scalekit.cache(ttl="1h", version="1", tiers=[cache])
+    def ask(question: str) -> str:
+        return question.upper()
+
+    assert ask("a") == "A"
+    adapter: Any = adapted(cache)
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with adapter._lock:
+            held.set()
+            free.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if [ask("a"), ask("b"), ask("a")] == ["A", "B", "A"] else 1)
+    ended = 0
+    until = time.monotonic() + 20
+    while not ended and time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.01)
+    free.set()
+    holder.join(10)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert status == 0
+    assert ask("a") == "A"
     close(cache)
 
 

@@ -59,6 +59,10 @@ class Awaited(Adapter):
         self._rests_until = 0
         self._process = os.getpid()
 
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._priming = threading.Lock()
+
     def now(self) -> int:
         if self.shared and not self._primed:
             self._prime()

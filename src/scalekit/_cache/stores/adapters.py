@@ -13,12 +13,14 @@ they spoke for (adapter_aiocache.py).
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from hashlib import blake2b
 from importlib import import_module
 from typing import Any, Final, NamedTuple, TypeVar
@@ -151,6 +153,17 @@ class Adapter:
                 return self._generation + 1  # odd, and another one each time: nobody can tell without asking
         return self._generation
 
+    def after_fork(self) -> None:
+        """In a forked child: a lock that a thread of the parent holds would never be given back."""
+        torn = not self._lock.acquire(blocking=False)
+        self._lock = threading.RLock()
+        self._pending.clear()
+        if torn:
+            self._torn()
+
+    def _torn(self) -> None:
+        """The parent was in the middle of something."""
+
     def stats(self) -> AdapterStats:
         return AdapterStats(self.hits, self.misses, self.foreign, self.refused, self.errors)
 
@@ -239,6 +252,11 @@ class Mapped(Adapter):
         with self._lock:
             return not self._ended.since((of_key(key), *marks), born)
 
+    def _torn(self) -> None:
+        with suppress(Exception):  # half-written, perhaps
+            self.cache.clear()
+        self._ended.floor = self.now()  # what was being ended is not known
+
     def _end(self, names: Iterable[str]) -> None:
         self._ended.end(names, self.now())
         self._generation += 2
@@ -305,6 +323,17 @@ def adapted(cache: Any) -> Store | None:
             f"Give it one, or scalekit.Disk(folder)."
         )
     return None
+
+
+def _in_child() -> None:
+    global _knowing
+    _knowing = threading.Lock()
+    for adapter in [*_known.values()]:
+        adapter.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 async def awaited(future: Future[T], runtime: Runtime) -> T:
