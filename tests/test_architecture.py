@@ -34,7 +34,7 @@ STRATA: dict[str, set[str]] = {
 """What each room may import of scalekit, besides itself; `cli` and `__init__` may import everything."""
 
 PURE = [
-    *("_cache/flights.py", "_cache/freshness.py", "_cache/key.py", "_cache/marks.py"),
+    *("_cache/flight.py", "_cache/flights.py", "_cache/freshness.py", "_cache/key.py", "_cache/marks.py"),
     *("_cache/recording.py", "_cache/stores/memory.py"),
     *("_limit/permits.py", "_retry/backoff.py"),
 ]

@@ -21,7 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from scalekit._cache.flights import Flight, Flights, State, leads_to, twin
+from scalekit._cache.flight import Flight, State, leads_to
+from scalekit._cache.flights import Flights
+from scalekit._cache.twin import twin
 from scalekit._core import guarded
 from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame

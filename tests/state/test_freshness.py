@@ -114,7 +114,7 @@ def test_marks_never_forget_an_end(steps: list[tuple[list[str], int]], room: int
         assert exact.ended(names, born) == ended
         if ended is not None:
             assert marks.ended(names, born) is not None
-    assert len(marks._times) <= room
+    assert len(marks._ended.times) <= room
 
 
 def test_names_in_scopes() -> None:

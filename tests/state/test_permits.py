@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import scalekit
-from scalekit._cache.flights import Flight
+from scalekit._cache.flight import Flight
 from scalekit._core import guarded
 from scalekit._core.drive import drive
 from scalekit._core.lineage import Frame

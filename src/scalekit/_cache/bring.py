@@ -12,17 +12,19 @@ from functools import partial
 from typing import Any
 
 from scalekit import events
-from scalekit._cache.flights import Flight
+from scalekit._cache.flight import Flight
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
 from scalekit._cache.landing import Call, Landing, Origin, failed, origin_of, prepared, seen, tell, written
+from scalekit._cache.life import Life
 from scalekit._cache.live import Live
 from scalekit._cache.marks import MARKS
+from scalekit._cache.place import place_of
 from scalekit._cache.reader import opened
 from scalekit._cache.recall import Answer, Failure, Found
 from scalekit._cache.recorded import Recorded, frozen
-from scalekit._cache.site import MISSING, Life, Site, place_of
+from scalekit._cache.site import MISSING, Site
 from scalekit._cache.stores.memory import Entry
 from scalekit._core.stream import PLAIN, End, Stream
 from scalekit._runtime.base import Runtime

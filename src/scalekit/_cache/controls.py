@@ -16,11 +16,13 @@ from scalekit._cache.figures import CacheInfo, CacheStats, Kept
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.landing import put, seen
+from scalekit._cache.life import Life
+from scalekit._cache.marked import MARKED
 from scalekit._cache.marks import named
 from scalekit._cache.normal import WrongCall
 from scalekit._cache.recall import Failure
 from scalekit._cache.scope import ambient
-from scalekit._cache.site import MARKED, Life, Site
+from scalekit._cache.site import Site
 from scalekit._core.drive import drive
 from scalekit._runtime.base import Runtime
 from scalekit._runtime.blocking import BLOCKING

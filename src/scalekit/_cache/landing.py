@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 from scalekit import events
 from scalekit._cache.copies import Thaw
-from scalekit._cache.flights import Flight
+from scalekit._cache.flight import Flight
 from scalekit._cache.freshness import FOREVER
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
+from scalekit._cache.life import Life
+from scalekit._cache.place import place_of
 from scalekit._cache.recall import Answer, Failure, Tiers
 from scalekit._cache.recorded import Recorded
-from scalekit._cache.site import Life, Site, place_of
+from scalekit._cache.site import Site
 from scalekit._runtime.base import Runtime
 
 __all__ = [

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scalekit._cache.bring import deliver, extend, good, judged, recalled, rescued, trusted
 from scalekit._cache.each import NOTHING, ListArgument
-from scalekit._cache.flights import Flight, State
+from scalekit._cache.flight import Flight, State
 from scalekit._cache.index import Values
 from scalekit._cache.key import Tree
 from scalekit._cache.landing import Call, Landing, Origin, answer_of, failed, origin_of, tell

@@ -18,7 +18,8 @@ from threading import Lock
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
-from scalekit._cache.flights import NOBODY, Flight, State, wake
+from scalekit._cache.flight import NOBODY, Flight, State
+from scalekit._cache.flights import wake
 from scalekit._cache.landing import Call, Origin, failed
 from scalekit._cache.marks import MARKS
 from scalekit._cache.recorded import Frozen, Recorded, frozen

@@ -17,9 +17,37 @@ from functools import lru_cache
 from scalekit._cache.key import Tree
 from scalekit._core.guarded import Guarded
 
-__all__ = ["MARKS", "Marks", "named"]
+__all__ = ["MARKS", "Ended", "Marks", "named"]
 
 LONG_AGO = float("-inf")
+
+
+class Ended:
+    """When names were ended. Plain: whoever shares it guards it."""
+
+    __slots__ = ("floor", "room", "times")
+
+    def __init__(self, room: int, floor: float = LONG_AGO) -> None:
+        self.room = room
+        self.floor = floor
+        self.times: dict[str, float] = {}
+
+    def end(self, names: Iterable[str], time: float) -> None:
+        """These names end what was born at `time` or before."""
+        times = self.times
+        for name in names:
+            times[name] = max(time, times.pop(name, time))  # at the end: the dict stays in the order of time
+        while len(times) > self.room:
+            for name in [*times][: self.room // 2 + 1]:
+                self.floor = max(self.floor, times.pop(name))
+
+    def last(self, names: Iterable[str]) -> float:
+        """When one of these names was last ended, or may have been."""
+        return max(self.floor, *[self.times.get(name, LONG_AGO) for name in names])
+
+    def since(self, names: Iterable[str], born: float) -> bool:
+        """Whether one of these names was ended when or after something was born."""
+        return born <= self.last(names)
 
 
 class Marks(Guarded):
@@ -27,20 +55,13 @@ class Marks(Guarded):
 
     def __init__(self, room: int = 10_000) -> None:
         self.version = 0
-        self.floor = LONG_AGO
-        self._room = room
-        self._times: dict[str, float] = {}
+        self._ended = Ended(room)
         super().__init__()
 
     def set(self, names: Iterable[str], now: float) -> None:
         """End what lists one of these names and was born at `now` or before."""
         with self._lock:
-            for name in names:
-                self._times.pop(name, None)  # so that the dict stays in the order of time
-                self._times[name] = now
-            while len(self._times) > self._room:
-                for name in [*self._times][: self._room // 2 + 1]:
-                    self.floor = max(self.floor, self._times.pop(name))
+            self._ended.end(names, now)
             self.version += 1
 
     def ended(self, names: Sequence[str], born: float) -> float | None:
@@ -48,7 +69,7 @@ class Marks(Guarded):
         if not names:
             return None
         with self._lock:
-            last = max(self.floor, *[self._times.get(name, LONG_AGO) for name in names])
+            last = self._ended.last(names)
         return last if born <= last else None
 
 

@@ -15,7 +15,7 @@ from weakref import ref
 
 from scalekit import events
 from scalekit._cache.bring import bring
-from scalekit._cache.flights import Flight, Party, State
+from scalekit._cache.flight import Flight, Party, State
 from scalekit._cache.index import Values
 from scalekit._cache.landing import Call, failed
 from scalekit._cache.live import Live

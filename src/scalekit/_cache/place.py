@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["LEVELS", "path_of"]
+__all__ = ["LEVELS", "SCOPED", "path_of", "place_of"]
+
+SCOPED: Final = "scope"
+"""The first part of a key that was made inside of a scope: (SCOPED, path, sample, key)."""
 
 LEVELS: Final = 4
 """With up to so many arguments the fast index is a dict of dicts: faster than hashing a tuple of them."""
@@ -33,3 +36,8 @@ def path_of(tree: Any, scoped: bool, receiver: int | None) -> tuple[Any, ...]:
     if len(values) > LEVELS or not (first or values):
         return (*first, values)
     return (*first, *values[::-1])
+
+
+def place_of(tree: Any) -> tuple[tuple[Any, ...], int | None] | None:
+    """The scope and the sample that a key belongs to."""
+    return (tree[1], tree[2]) if type(tree) is tuple and tree and tree[0] == SCOPED else None

@@ -11,7 +11,7 @@ from scalekit._cache.arrange import Arrangement
 from scalekit._cache.bring import extend
 from scalekit._cache.controls import CacheControls
 from scalekit._cache.copies import Copy
-from scalekit._cache.flights import nearest
+from scalekit._cache.flight import nearest
 from scalekit._cache.freshness import Freshness
 from scalekit._cache.hot import compiled
 from scalekit._cache.index import Values

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
-from scalekit._cache.flights import Flight, State
+from scalekit._cache.flight import Flight, State
 from scalekit._cache.recorded import taken
 from scalekit._core.lineage import Frame
 from scalekit._core.stream import End, Stream, open_async, open_sync

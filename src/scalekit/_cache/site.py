@@ -21,13 +21,15 @@ from scalekit._cache.freshness import FOREVER, Freshness, Times
 from scalekit._cache.index import Hot, Index, Values, open_fast
 from scalekit._cache.key import Tree
 from scalekit._cache.labels import Scoper, Tags
+from scalekit._cache.life import Life
+from scalekit._cache.marked import MARKED
 from scalekit._cache.marks import MARKS, named
 from scalekit._cache.normal import Signature, WrongCall, key_maker
+from scalekit._cache.place import SCOPED, place_of
 from scalekit._cache.recall import Failure, Tiers
 from scalekit._cache.recorded import Recorded
 from scalekit._cache.scope import Place, ambient, watch
 from scalekit._cache.stores.memory import Entry, Memory, Table
-from scalekit._core.guarded import Guarded
 from scalekit._core.policy import Handler, Settings
 from scalekit._core.target import Target
 from scalekit.errors import ConfigurationError
@@ -48,46 +50,8 @@ class Missing:
 
 
 MISSING = Missing()
-SCOPED = "scope"
 _NO_VALUE = (Failure, Recorded)
 """What the fast index cannot hand out as it is."""
-
-
-class Life:
-    """What there is to think about before an entry is served: its times, what may have ended it, where it belongs.
-
-    `born` is when its flight began, `stamps` the same on the clocks of the slower tiers. `version` and `generation` say
-    up to which invalidations it was looked at, `index` up to which closing of the fast index. With `sliding=`, `end` is
-    the last moment it can be extended to, and `rewrite` when the slower tiers are to hear of it.
-    """
-
-    __slots__ = (
-        *("born", "cost", "end", "fresh", "generation", "index", "marks", "place"),
-        *("rewrite", "stamps", "usable", "version"),
-    )
-
-    def __init__(
-        self,
-        times: Times,
-        born: float,
-        cost: float,
-        place: Any,
-        marks: tuple[str, ...] = (),
-        stamps: tuple[int, ...] = (),
-        generation: int = 0,
-    ) -> None:
-        self.fresh = times.fresh
-        self.usable = times.usable
-        self.born = born
-        self.cost = cost
-        self.end = FOREVER
-        self.place = place
-        self.marks = marks
-        self.stamps = stamps
-        self.version = MARKS.version
-        self.generation = generation
-        self.index = -1
-        self.rewrite = FOREVER
 
 
 class Site:
@@ -441,38 +405,10 @@ class Site:
         )
 
 
-class Marked(Guarded):
-    """The functions of this process whose entries have marks."""
-
-    def __init__(self) -> None:
-        self._sites: WeakSet[Site] = WeakSet()
-        super().__init__()
-
-    def add(self, site: Site) -> None:
-        with self._lock:
-            self._sites.add(site)
-
-    def set(self, names: tuple[str, ...], now: float) -> None:
-        """End, in this process's memory, all that lists one of these names."""
-        MARKS.set(names, now)
-        with self._lock:
-            sites = [*self._sites]
-        for site in sites:
-            site.table.clear_fast()
-
-
-MARKED = Marked()
-
-
 def _draw() -> float:
     import random
 
     return random.random()
-
-
-def place_of(tree: Any) -> tuple[tuple[Tree, ...], int | None] | None:
-    """The scope and the sample that a key belongs to."""
-    return (tree[1], tree[2]) if type(tree) is tuple and tree and tree[0] == SCOPED else None
 
 
 def _first_parameter(target: Target) -> str:

@@ -27,7 +27,8 @@ from math import ceil
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
-from scalekit._cache.stores.adapters import Adapter, Ended, awaited, digest, expires_in, of_key, pack
+from scalekit._cache.marks import Ended
+from scalekit._cache.stores.adapters import MARKS, Adapter, awaited, digest, expires_in, of_key, pack
 from scalekit._cache.stores.base import Record
 from scalekit._runtime.base import Runtime
 
@@ -52,7 +53,7 @@ class Awaited(Adapter):
         super().__init__(cache)
         theirs: Any = import_module("aiocache.backends.memory")
         self.shared = not isinstance(cache, theirs.SimpleMemoryBackend)
-        self._ended = Ended()
+        self._ended = Ended(MARKS)
         """Of the memory backend; of a server, what could not be told to it."""
         self._primed = False
         self._priming = threading.Lock()
@@ -212,8 +213,7 @@ class Awaited(Adapter):
 
     async def _make(self, place: int, broken: Any) -> Ended:
         """A document anew: whatever it said is lost, so everything up to now is ended."""
-        document = Ended(ROOM)
-        document.floor = super().now()
+        document = Ended(ROOM, super().now())
         if broken is not None:
             await self.cache.delete(_name(place))
         try:
@@ -249,8 +249,8 @@ def _text(document: Ended) -> str:
 def _document(text: Any) -> Ended | None:
     try:
         floor, times = json.loads(text)
-        document = Ended(ROOM)
-        document.floor, document.times = int(floor), {str(name): int(time) for name, time in times.items()}
+        document = Ended(ROOM, int(floor))
+        document.times = {str(name): int(time) for name, time in times.items()}
     except (TypeError, ValueError, AttributeError):
         return None
     return document

@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -27,13 +28,17 @@ from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 from zlib import crc32
 
+from scalekit._cache.marks import Ended
 from scalekit._cache.stores.base import NEVER, Record, Store
 from scalekit._runtime.base import Runtime
 from scalekit.errors import ConfigurationError, warn
 
-__all__ = ["Adapter", "AdapterStats", "Ended", "adapted", "awaited", "pack", "unpack"]
+__all__ = ["Adapter", "AdapterStats", "adapted", "awaited", "pack", "unpack"]
 
 T = TypeVar("T")
+
+MARKS: Final = 100_000
+"""Ended names that are remembered one by one."""
 
 RETENTION: Final = 86_400 * 1_000_000_000
 """How long it is known that a key was ended, in nanoseconds; no older record can be put."""
@@ -88,37 +93,12 @@ class AdapterStats(NamedTuple):
 AdapterStats.__module__ = "scalekit"
 
 
-class Ended:
-    """When names were ended, in this process: marks, and keys for a day. Past `room` names the older half is forgotten,
-    and everything that was born before their time is taken for ended.
-    """
-
-    def __init__(self, room: int = 100_000) -> None:
-        self.room = room
-        self.floor = 0
-        self.times: dict[str, int] = {}
-
-    def end(self, names: Iterable[str], time: int) -> None:
-        for name in names:
-            self.times[name] = max(time, self.times.pop(name, 0))
-        if len(self.times) > self.room:
-            by_age = sorted(self.times.items(), key=lambda one: one[1])
-            gone, kept = by_age[: len(by_age) // 2], by_age[len(by_age) // 2 :]
-            self.floor = max(self.floor, gone[-1][1])
-            self.times = dict(kept)
-
-    def since(self, names: Iterable[str], born: int) -> bool:
-        """Whether one of these names was ended when or after something was born."""
-        times = self.times
-        return born <= self.floor or any(times.get(name, 0) >= born for name in names)
-
-
 def of_key(key: str) -> str:
     """A key's name among the marks."""
     return f"={key}"
 
 
-class Adapter:
+class Adapter(ABC):
     """What all of them share: figures, the rule, and that trouble is a miss which is told once."""
 
     tier = ""
@@ -155,14 +135,8 @@ class Adapter:
 
     def after_fork(self) -> None:
         """In a forked child: a lock that a thread of the parent holds would never be given back."""
-        torn = not self._lock.acquire(blocking=False)
         self._lock = threading.RLock()
         self._pending.clear()
-        if torn:
-            self._torn()
-
-    def _torn(self) -> None:
-        """The parent was in the middle of something."""
 
     def stats(self) -> AdapterStats:
         return AdapterStats(self.hits, self.misses, self.foreign, self.refused, self.errors)
@@ -194,8 +168,8 @@ class Adapter:
     async def put(self, key: str, record: Record, runtime: Runtime) -> str | None:
         return (await self.put_many([(key, record)], runtime))[0]
 
-    async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
-        raise NotImplementedError
+    @abstractmethod
+    async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]: ...
 
     async def put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
         self._pending.update(records)
@@ -208,8 +182,8 @@ class Adapter:
         self.refused += sum(reason is not None for reason in reasons)
         return reasons
 
-    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _put_many(self, records: Sequence[tuple[str, Record]], runtime: Runtime) -> list[str | None]: ...
 
     def _newest(self, key: str, stored: Record | None) -> Record | None:
         pending = self._pending.get(key)
@@ -223,7 +197,7 @@ class Mapped(Adapter):
 
     def __init__(self, cache: Any) -> None:
         super().__init__(cache)
-        self._ended = Ended()
+        self._ended = Ended(MARKS)
 
     async def get_many(self, keys: Sequence[str], runtime: Runtime) -> list[Record | None]:
         with self._lock:
@@ -252,10 +226,13 @@ class Mapped(Adapter):
         with self._lock:
             return not self._ended.since((of_key(key), *marks), born)
 
-    def _torn(self) -> None:
-        with suppress(Exception):  # half-written, perhaps
-            self.cache.clear()
-        self._ended.floor = self.now()  # what was being ended is not known
+    def after_fork(self) -> None:
+        torn = not self._lock.acquire(blocking=False)
+        super().after_fork()
+        if torn:
+            with suppress(Exception):  # half-written, perhaps
+                self.cache.clear()
+            self._ended.floor = self.now()  # what was being ended is not known
 
     def _end(self, names: Iterable[str]) -> None:
         self._ended.end(names, self.now())

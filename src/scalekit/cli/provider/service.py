@@ -16,7 +16,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from scalekit.cli.provider.answers import (
     BadRequest,
@@ -33,6 +33,8 @@ from scalekit.cli.provider.wire import Request, Responder
 
 MODELS = ("demo-chat", "demo-embedding")
 _Route = Callable[[Request, Responder], None]
+T = TypeVar("T")
+_Form = Callable[[str, ChatRequest, Reply], T]
 
 
 class Service:
@@ -76,27 +78,21 @@ class Service:
         responder.send(200, self._state.stats())
 
     def _chat(self, request: Request, responder: Responder) -> None:
-        chat = chat_request(_decode(request.body))
-        exchange = self._admit(chat.prompt_tokens, responder)
-        if exchange is None:
-            return
-        answer = reply(chat)
-        if chat.stream and not exchange.ticket.fails:
-            exchange.stream(answer, [*map(_data, _chunks(exchange.name, chat, answer)), _sse("[DONE]")])
-        else:
-            exchange.whole(_completion(exchange.name, chat, answer), answer.prompt_tokens, answer.completion_tokens)
+        self._converse(chat_request(_decode(request.body)), responder, _completion, _chunks)
 
     def _messages(self, request: Request, responder: Responder) -> None:
         """Anthropic's API."""
-        chat = messages_request(_decode(request.body))
+        self._converse(messages_request(_decode(request.body)), responder, _message, _message_events)
+
+    def _converse(self, chat: ChatRequest, responder: Responder, whole: _Form[Any], events: _Form[list[bytes]]) -> None:
         exchange = self._admit(chat.prompt_tokens, responder)
         if exchange is None:
             return
         answer = reply(chat)
         if chat.stream and not exchange.ticket.fails:
-            exchange.stream(answer, [*map(_event, _message_events(exchange.name, chat, answer))])
+            exchange.stream(answer, events(exchange.name, chat, answer))
         else:
-            exchange.whole(_message(exchange.name, chat, answer), answer.prompt_tokens, answer.completion_tokens)
+            exchange.whole(whole(exchange.name, chat, answer), answer.prompt_tokens, answer.completion_tokens)
 
     def _embeddings(self, request: Request, responder: Responder) -> None:
         wanted = embedding_request(_decode(request.body))
@@ -213,7 +209,7 @@ def _completion(name: str, chat: ChatRequest, answer: Reply) -> dict[str, Any]:
     }
 
 
-def _chunks(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]:
+def _chunks(name: str, chat: ChatRequest, answer: Reply) -> list[bytes]:
     base = {
         "id": f"chatcmpl-{name}",
         "object": "chat.completion.chunk",
@@ -229,7 +225,7 @@ def _chunks(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]
     events.append(choice({}, answer.finish_reason))
     if chat.include_usage:
         events.append(base | {"choices": [], "usage": answer.usage})
-    return events
+    return [*(_sse(_json(event)) for event in events), _sse("[DONE]")]
 
 
 def _message(name: str, chat: ChatRequest, answer: Reply) -> dict[str, Any]:
@@ -245,7 +241,7 @@ def _message(name: str, chat: ChatRequest, answer: Reply) -> dict[str, Any]:
     }
 
 
-def _message_events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[str, Any]]:
+def _message_events(name: str, chat: ChatRequest, answer: Reply) -> list[bytes]:
     whole = _message(name, chat, answer)
     begun = whole | {"content": [], "stop_reason": None, "usage": whole["usage"] | {"output_tokens": 1}}
     ended = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
@@ -253,7 +249,7 @@ def _message_events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[st
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
         for piece in answer.chunks()
     ]
-    return [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": begun},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "ping"},
@@ -262,6 +258,7 @@ def _message_events(name: str, chat: ChatRequest, answer: Reply) -> list[dict[st
         {"type": "message_delta", "delta": ended, "usage": {"output_tokens": answer.completion_tokens}},
         {"type": "message_stop"},
     ]
+    return [f"event: {event['type']}\n".encode() + _sse(_json(event)) for event in events]
 
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
@@ -269,14 +266,6 @@ _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens"}
 
 def _json(event: dict[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-
-
-def _data(event: dict[str, Any]) -> bytes:
-    return _sse(_json(event))
-
-
-def _event(event: dict[str, Any]) -> bytes:
-    return f"event: {event['type']}\n".encode() + _sse(_json(event))
 
 
 def _sse(data: str) -> bytes:
